@@ -1,0 +1,212 @@
+//! What moves along an edge: batches of items, and the memory that they hold.
+//!
+//! Sources emit [`Item::Update`]s and [`Item::Session`]s; a dedupe turns repeats into [`Item::Echo`]es; the gap
+//! detector turns all of them into [`Item::Block`]s, [`Item::Status`]es and [`Item::Gap`]s. An edge carries one of the two
+//! families ([`crate::stage::Flow`]).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::block::Block;
+use crate::budget::Lease;
+use crate::frame::{Frame, SlotStatus};
+use crate::slot::{Commitment, Hash, Slot, Timestamp};
+
+/// An endpoint's position in the pipeline's list of endpoints.
+pub type EndpointId = u16;
+
+/// One subscription of one endpoint: a stream without a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// Counts that endpoint's subscriptions.
+    pub number: u32,
+}
+
+/// One bank of one session: within a lane all content is of the same version of the slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane {
+    /// The session.
+    pub session: SessionId,
+    /// The server's number for the bank, 0 if it sends none.
+    pub bank_id: u64,
+}
+
+/// One geyser message, where it came from and when.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// The message.
+    pub frame: Frame,
+    /// The session that it came in on.
+    pub session: SessionId,
+    /// When its bytes were read.
+    pub received_at: Timestamp,
+    /// The memory that it stands for, shared with the updates it was read together with.
+    pub lease: Option<Arc<Lease>>,
+}
+
+impl Update {
+    /// The lane that it belongs to.
+    #[inline]
+    pub fn lane(&self) -> Lane {
+        Lane { session: self.session, bank_id: self.frame.header.bank_id }
+    }
+
+    /// Bytes of its frame.
+    #[inline]
+    pub fn size_bytes(&self) -> usize {
+        self.frame.bytes().len()
+    }
+}
+
+/// Word that a lane delivered, too, what another one had delivered before.
+///
+/// The bytes of a repeat are let go, but not the fact: which version of a slot is whole depends on who delivered what.
+#[derive(Debug, Clone)]
+pub enum Echo {
+    /// Transactions with these indexes, each with the signature that was passed first for that index.
+    Transactions {
+        /// The lane that repeated them.
+        lane: Lane,
+        /// The slot.
+        slot: Slot,
+        /// Their indexes.
+        indexes: Range<u32>,
+    },
+    /// Entries with these indexes, each with the hash that was passed first for that index.
+    Entries {
+        /// The lane that repeated them.
+        lane: Lane,
+        /// The slot.
+        slot: Slot,
+        /// Their indexes.
+        indexes: Range<u32>,
+    },
+    /// Any other repeat: its frame is the one that was passed first where the content is the same.
+    Update(Update),
+}
+
+/// What a subscription asks for; decides what "whole" means for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Transactions: none, those that match filters (can't be counted), or all.
+    pub transactions: Want,
+    /// Entries.
+    pub entries: Want,
+    /// Accounts.
+    pub accounts: Want,
+}
+
+/// How much of a kind a subscription asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+pub enum Want {
+    /// None of it.
+    #[default]
+    Nothing,
+    /// What matches filters.
+    Filtered,
+    /// All of it.
+    Everything,
+}
+
+/// The begin or end of a session.
+#[derive(Debug, Clone)]
+pub enum Session {
+    /// Subscribed; what was executed before this is not in the stream.
+    Opened {
+        /// The session.
+        id: SessionId,
+        /// What it asks for.
+        scope: Scope,
+        /// The time.
+        at: Timestamp,
+    },
+    /// Ended; what was executed after this is not in the stream.
+    Closed {
+        /// The session.
+        id: SessionId,
+        /// The time.
+        at: Timestamp,
+    },
+}
+
+/// How far a slot has come, as a lane reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    /// The slot.
+    pub slot: Slot,
+    /// Its parent, where known.
+    pub parent: Option<Slot>,
+    /// The version, where the lane that reports it tells.
+    pub blockhash: Option<Hash>,
+    /// What happened.
+    pub status: SlotStatus,
+    /// When it was heard first.
+    pub at: Timestamp,
+}
+
+impl Status {
+    /// The commitment that this status stands for, if it is one.
+    pub fn commitment(&self) -> Option<Commitment> {
+        match self.status {
+            SlotStatus::Processed => Some(Commitment::Processed),
+            SlotStatus::Confirmed => Some(Commitment::Confirmed),
+            SlotStatus::Finalized => Some(Commitment::Finalized),
+            _ => None,
+        }
+    }
+}
+
+/// Slots that a child or the chain's tip proves to be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gap {
+    /// The first slot that may be missing.
+    pub first: Slot,
+    /// The last one, which is known to exist.
+    pub last: Slot,
+    /// What is missing of them.
+    pub missing: Missing,
+}
+
+/// What a gap lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Missing {
+    /// Transactions or meta: the slot can't go on without.
+    Content,
+    /// Entries or accounts alone, which no RPC can give: the slot went on without.
+    Extras,
+}
+
+/// What moves along an edge.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A message, for the first time.
+    Update(Update),
+    /// A message that was there already.
+    Echo(Echo),
+    /// A subscription began or ended.
+    Session(Session),
+    /// A whole slot.
+    Block(Arc<Block>),
+    /// A slot's status.
+    Status(Status),
+    /// Slots that are missing.
+    Gap(Gap),
+}
+
+impl Item {
+    /// Bytes that it holds in memory, about.
+    pub fn size_bytes(&self) -> usize {
+        const FIXED_BYTES: usize = size_of::<Item>();
+        FIXED_BYTES
+            + match self {
+                Self::Update(update) | Self::Echo(Echo::Update(update)) => update.size_bytes(),
+                Self::Block(block) => block.size_bytes(),
+                Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
+            }
+    }
+}
+
+/// What moves together.
+pub type Batch = Vec<Item>;
