@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The pipeline TOML: what it may say, where it says it, and how what is wrong with it is shown.
+
+pub mod secret;
+pub mod units;
+
+pub use secret::Secret;
