@@ -1,6 +1,9 @@
 //! The pipeline TOML: what it may say, where it says it, and how what is wrong with it is shown.
 
+pub mod diagnostic;
 pub mod secret;
+pub mod spelling;
+pub mod substitute;
 pub mod units;
 
 pub use secret::Secret;
