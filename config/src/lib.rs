@@ -2,6 +2,7 @@
 
 pub mod diagnostic;
 pub mod document;
+pub mod graph;
 pub mod options;
 pub mod schema;
 pub mod secret;
