@@ -1,0 +1,516 @@
+//! The options of a Yellowstone source.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sluice_config::secret::Secret;
+use url::Url;
+
+use super::connection::Policy;
+use super::filters::{
+    AccountFilterOptions, BlockFilterOptions, BlockFooterFilterOptions, BlockMetaFilterOptions,
+    DataSliceOptions, EntryFilterOptions, LamportsOptions, MemcmpOptions, Selection, SlotFilterOptions,
+    TransactionFilterOptions,
+};
+use super::source::YellowstoneSource;
+use crate::batch::{Scope, Want};
+use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
+use crate::filter::TransactionFilter;
+use crate::frame::LEDGER_FILTER_PREFIX;
+use crate::stage::Flow;
+
+/// A subscription to one endpoint, at processed: later commitment is decided inside the pipeline.
+///
+/// Without any filter it asks for all transactions, votes and failed ones included.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct YellowstoneOptions {
+    /// The server, `https://host[:port]` or `http://host:port`.
+    pub url: String,
+    /// Token sent as `x-token`. Default: none. Take it from the environment: `x_token = "${TOKEN}"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_token: Option<Secret>,
+    /// More headers sent with each request. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    /// TLS; for `https` urls the system's and Mozilla's roots are trusted without it.
+    #[serde(default)]
+    pub tls: TlsOptions,
+    /// What the server may compress with. Default: nothing: gzip and zstd cost more than the network on most links.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Where the endpoint is, for people and metrics. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+
+    /// Longest time to get a connection. Default 10s: three lost SYNs.
+    #[serde(default = "default_connect_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// Time without HTTP/2 traffic after which a ping is sent. Default 10s: load balancers drop idle connections after 60s
+    /// or more.
+    #[serde(default = "default_keepalive_interval", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub keepalive_interval: Duration,
+    /// Longest time for the answer to that ping. Default 10s.
+    #[serde(default = "default_keepalive_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub keepalive_timeout: Duration,
+    /// Time between pings of the protocol's own, which proxies that end HTTP/2 pass through. Default 15s.
+    #[serde(default = "default_ping_interval", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub ping_interval: Duration,
+    /// Longest time without any message. Default 30s: servers ping every 10 to 15s.
+    #[serde(default = "default_idle_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub idle_timeout: Duration,
+    /// Longest time without a new slot, whatever else comes. Default 20s: 50 slots; the chain itself rarely rests longer.
+    #[serde(default = "default_progress_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub progress_timeout: Duration,
+    /// Shortest time between two tries to connect. Default 100ms.
+    #[serde(default = "default_reconnect_min", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub reconnect_min: Duration,
+    /// Longest time between two tries; they never end. Default 10s: long enough to do no harm, short enough to be back soon.
+    #[serde(default = "default_reconnect_max", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub reconnect_max: Duration,
+
+    /// Largest message that is accepted, on the wire and unpacked. Default 256 MiB: blocks at an epoch's boundary are 60 to
+    /// 100 MB.
+    #[serde(default = "default_max_message_bytes", with = "sluice_config::units::bytes")]
+    #[schemars(with = "String")]
+    pub max_message_bytes: u32,
+    /// HTTP/2 flow-control window, of the stream and of the connection, as there is one stream. It bounds what is on its
+    /// way: round-trip time × rate. Default 16 MiB: 80 MB/s, four times mainnet's transactions, at 200 ms.
+    #[serde(default = "default_window_bytes", with = "sluice_config::units::bytes")]
+    #[schemars(with = "String")]
+    pub window_bytes: u32,
+
+    /// Transactions with their metadata. Default: all, if no filter of any kind is given.
+    #[serde(default)]
+    pub transactions: Selection<TransactionFilterOptions>,
+    /// Outcomes of transactions without the transactions. Default: none.
+    #[serde(default)]
+    pub transactions_status: Selection<TransactionFilterOptions>,
+    /// Account writes. Default: none.
+    #[serde(default)]
+    pub accounts: Selection<AccountFilterOptions>,
+    /// Parts of account data sent instead of the whole. Default: the whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts_data_slice: Vec<DataSliceOptions>,
+    /// Entries, which the proof of history needs. Default: none.
+    #[serde(default)]
+    pub entries: Selection<EntryFilterOptions>,
+    /// Whole blocks in one message. Default: none.
+    #[serde(default)]
+    pub blocks: Selection<BlockFilterOptions>,
+    /// Block metas for sinks; the pipeline has its own. Default: none.
+    #[serde(default)]
+    pub blocks_meta: Selection<BlockMetaFilterOptions>,
+    /// Slot statuses for sinks; the pipeline has its own. Default: none.
+    #[serde(default)]
+    pub slots: Selection<SlotFilterOptions>,
+    /// Alpenglow block footers. Default: none.
+    #[serde(default)]
+    pub block_footer: Selection<BlockFooterFilterOptions>,
+}
+
+/// How the server's certificate is checked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsOptions {
+    /// PEM file of the only authorities to trust. Default: the system's and Mozilla's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The name that the certificate has to have. Default: the url's host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+}
+
+/// What a server may compress its messages with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Nothing.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+    /// zstd, at a fifth of gzip's cost; not every server has it.
+    Zstd,
+}
+
+fn default_connect_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_keepalive_interval() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_keepalive_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_ping_interval() -> Duration {
+    Duration::from_secs(15)
+}
+
+fn default_idle_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_progress_timeout() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn default_reconnect_min() -> Duration {
+    Duration::from_millis(100)
+}
+
+fn default_reconnect_max() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn default_max_message_bytes() -> u32 {
+    256 << 20
+}
+
+fn default_window_bytes() -> u32 {
+    16 << 20
+}
+
+/// HTTP/2's own bounds of a flow-control window.
+const WINDOW_BYTES: std::ops::RangeInclusive<u32> = 65_535..=i32::MAX as u32;
+
+/// Most `memcmp` filters in one account filter that servers take.
+const MAX_MEMCMP_FILTERS: usize = 4;
+
+impl YellowstoneOptions {
+    /// The defaults, for the server at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            x_token: None,
+            headers: BTreeMap::new(),
+            tls: TlsOptions::default(),
+            compression: Compression::default(),
+            region: None,
+            connect_timeout: default_connect_timeout(),
+            keepalive_interval: default_keepalive_interval(),
+            keepalive_timeout: default_keepalive_timeout(),
+            ping_interval: default_ping_interval(),
+            idle_timeout: default_idle_timeout(),
+            progress_timeout: default_progress_timeout(),
+            reconnect_min: default_reconnect_min(),
+            reconnect_max: default_reconnect_max(),
+            max_message_bytes: default_max_message_bytes(),
+            window_bytes: default_window_bytes(),
+            transactions: Selection::default(),
+            transactions_status: Selection::default(),
+            accounts: Selection::default(),
+            accounts_data_slice: Vec::new(),
+            entries: Selection::default(),
+            blocks: Selection::default(),
+            blocks_meta: Selection::default(),
+            slots: Selection::default(),
+            block_footer: Selection::default(),
+        }
+    }
+
+    /// The transactions asked for: all, if no filter of any kind is given.
+    pub fn selected_transactions(&self) -> &Selection<TransactionFilterOptions> {
+        if self.asks_for_nothing() { &Selection::Everything } else { &self.transactions }
+    }
+
+    /// How much is asked for of what slots are made of.
+    pub fn scope(&self) -> Scope {
+        let sliced = !self.accounts_data_slice.is_empty();
+        Scope {
+            transactions: self.selected_transactions().want(TransactionFilterOptions::takes_all),
+            entries: self.entries.want(|_| true),
+            accounts: match self.accounts.want(AccountFilterOptions::takes_all) {
+                Want::Everything if sliced => Want::Filtered,
+                want => want,
+            },
+        }
+    }
+
+    /// When to connect, wait and give a connection up.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            reconnect_min: self.reconnect_min,
+            reconnect_max: self.reconnect_max,
+            idle_timeout: self.idle_timeout,
+            progress_timeout: self.progress_timeout,
+            ping_interval: self.ping_interval,
+        }
+    }
+
+    fn asks_for_nothing(&self) -> bool {
+        self.transactions.is_nothing()
+            && self.transactions_status.is_nothing()
+            && self.accounts.is_nothing()
+            && self.entries.is_nothing()
+            && self.blocks.is_nothing()
+            && self.blocks_meta.is_nothing()
+            && self.slots.is_nothing()
+            && self.block_footer.is_nothing()
+    }
+
+    fn filter_names(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        fn names<'a, F>(
+            kind: &'static str,
+            selection: &'a Selection<F>,
+        ) -> impl Iterator<Item = (&'static str, &'a String)> {
+            selection.named().map(move |(name, _)| (kind, name))
+        }
+        names("transactions", &self.transactions)
+            .chain(names("transactions_status", &self.transactions_status))
+            .chain(names("accounts", &self.accounts))
+            .chain(names("entries", &self.entries))
+            .chain(names("blocks", &self.blocks))
+            .chain(names("blocks_meta", &self.blocks_meta))
+            .chain(names("slots", &self.slots))
+            .chain(names("block_footer", &self.block_footer))
+    }
+}
+
+impl Component for YellowstoneOptions {
+    const KIND: &'static str = "yellowstone";
+    const ROLE: Role = Role::Source;
+    const ACCEPTS: Accepts = Accepts::Nothing;
+    const EMITS: Emits = Emits::Only(Flow::Updates);
+    const SUMMARY: &'static str = "subscribes to a Yellowstone gRPC endpoint and stays subscribed";
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(url_problem(&self.url));
+        problems.extend(self.headers.iter().filter_map(|(name, value)| header_problem(name, value)));
+        problems.extend(self.x_token.iter().filter_map(token_problem));
+        problems.extend(self.timing_problems());
+        problems.extend(self.filter_names().filter_map(|(kind, name)| name_problem(kind, name)));
+        problems.extend(transaction_problems("transactions", &self.transactions));
+        problems.extend(transaction_problems("transactions_status", &self.transactions_status));
+        problems.extend(self.accounts.named().flat_map(|(name, filter)| account_problems(name, filter)));
+        problems.extend(self.blocks.named().flat_map(|(name, filter)| {
+            key_problems(&format!("blocks.{name}.account_include"), &filter.account_include)
+        }));
+        problems
+    }
+
+    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        if let Some(path) = &self.tls.ca_file {
+            // Read again at each connect, so that it can be renewed; read here, so that a wrong path is told at once.
+            fs::metadata(path).map_err(|source| BuildError::Io { path: path.clone(), source })?;
+        }
+        let scope = self.scope();
+        context.scope = union(context.scope, scope);
+        let endpoint = context.register(self)?;
+        Ok(Node::Source(Box::new(YellowstoneSource::new(endpoint, scope))))
+    }
+}
+
+impl YellowstoneOptions {
+    fn timing_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let positive = [
+            ("connect_timeout", self.connect_timeout),
+            ("keepalive_interval", self.keepalive_interval),
+            ("keepalive_timeout", self.keepalive_timeout),
+            ("ping_interval", self.ping_interval),
+            ("idle_timeout", self.idle_timeout),
+            ("progress_timeout", self.progress_timeout),
+            ("reconnect_min", self.reconnect_min),
+        ];
+        for (option, _) in positive.iter().filter(|(_, duration)| duration.is_zero()) {
+            problems.push(problem(option, "must be longer than zero", "leave it out for the default"));
+        }
+        if self.reconnect_max < self.reconnect_min {
+            problems.push(problem("reconnect_max", "is shorter than reconnect_min", "make it longer"));
+        }
+        if !WINDOW_BYTES.contains(&self.window_bytes) {
+            problems.push(problem("window_bytes", "is outside of HTTP/2's bounds", "64 KiB to 2 GiB - 1"));
+        }
+        if self.max_message_bytes < 1 << 20 {
+            let help = "a single account can be 10 MiB; leave it out for 256 MiB";
+            problems.push(problem("max_message_bytes", "is less than 1 MiB", help));
+        }
+        problems
+    }
+}
+
+/// The scope of two subscriptions taken together.
+pub fn union(first: Scope, second: Scope) -> Scope {
+    Scope {
+        transactions: first.transactions.max(second.transactions),
+        entries: first.entries.max(second.entries),
+        accounts: first.accounts.max(second.accounts),
+    }
+}
+
+fn problem(option: &str, message: &str, help: &str) -> Problem {
+    Problem { option: option.to_owned(), message: message.to_owned(), help: help.to_owned() }
+}
+
+fn url_problem(url: &str) -> Option<Problem> {
+    let help = "write it like https://host:443";
+    match Url::parse(url) {
+        Err(error) => Some(problem("url", &format!("is not a url: {error}"), help)),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Some(problem("url", &format!("has the scheme `{}`", url.scheme()), help))
+        }
+        Ok(url) if url.host_str().is_none() => Some(problem("url", "has no host", help)),
+        Ok(_) => None,
+    }
+}
+
+fn header_problem(name: &str, value: &Secret) -> Option<Problem> {
+    let option = format!("headers.{name}");
+    if http::HeaderName::from_bytes(name.as_bytes()).is_err() || name.ends_with("-bin") {
+        return Some(problem(&option, "is not the name of a text header", "letters, digits and dashes"));
+    }
+    http::HeaderValue::from_str(value.expose())
+        .is_err()
+        .then(|| problem(&option, "holds a character that a header can't", "visible ASCII only"))
+}
+
+fn token_problem(token: &Secret) -> Option<Problem> {
+    http::HeaderValue::from_str(token.expose())
+        .is_err()
+        .then(|| problem("x_token", "holds a character that a header can't", "visible ASCII only"))
+}
+
+fn name_problem(kind: &str, name: &str) -> Option<Problem> {
+    let help = "choose another name";
+    let option = format!("{kind}.{name}");
+    if name.starts_with(LEDGER_FILTER_PREFIX) {
+        return Some(problem(&option, "uses a name that is kept for the pipeline's own filters", help));
+    }
+    // Servers refuse longer names by default.
+    (name.len() > 32).then(|| problem(&option, "has a name of more than 32 bytes", help))
+}
+
+fn transaction_problems(kind: &str, selection: &Selection<TransactionFilterOptions>) -> Vec<Problem> {
+    let named = selection.named();
+    named
+        .filter_map(|(name, filter)| {
+            let error = TransactionFilter::try_new(filter).err()?;
+            let option = format!("{kind}.{name}.{}", error.option);
+            Some(problem(&option, &format!("`{}` is not base58 of the right length", error.text), KEY_HELP))
+        })
+        .collect()
+}
+
+const KEY_HELP: &str = "keys are 32 bytes in base58, signatures 64";
+
+fn key_problems(option: &str, keys: &[String]) -> Vec<Problem> {
+    let wrong = keys.iter().filter(|key| five8::decode_32(key.as_str(), &mut [0; 32]).is_err());
+    wrong
+        .map(|key| problem(option, &format!("`{key}` is not base58 of the right length"), KEY_HELP))
+        .collect()
+}
+
+fn account_problems(name: &str, filter: &AccountFilterOptions) -> Vec<Problem> {
+    let option = |key: &str| format!("accounts.{name}.{key}");
+    let mut problems = key_problems(&option("account"), &filter.account);
+    problems.extend(key_problems(&option("owner"), &filter.owner));
+    if filter.memcmp.len() > MAX_MEMCMP_FILTERS {
+        problems.push(problem(&option("memcmp"), "holds more than four", "split the filter in two"));
+    }
+    if filter.memcmp.iter().any(|memcmp| !is_one_of(memcmp)) {
+        problems.push(problem(&option("memcmp"), "needs its bytes once", "give either base58 or base64"));
+    }
+    if filter.lamports.as_ref().is_some_and(|lamports| !is_one_bound(lamports)) {
+        problems.push(problem(&option("lamports"), "needs exactly one bound", "give one of eq, ne, lt, gt"));
+    }
+    problems
+}
+
+fn is_one_of(memcmp: &MemcmpOptions) -> bool {
+    memcmp.base58.is_some() != memcmp.base64.is_some()
+}
+
+fn is_one_bound(lamports: &LamportsOptions) -> bool {
+    [lamports.eq, lamports.ne, lamports.lt, lamports.gt].iter().flatten().count() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(text: &str) -> YellowstoneOptions {
+        toml::from_str(&format!("url = 'https://host'\n{text}")).expect("valid options")
+    }
+
+    fn wrong_options(text: &str) -> Vec<String> {
+        options(text).problems().into_iter().map(|problem| problem.option).collect()
+    }
+
+    #[test]
+    fn without_filters_all_transactions_are_asked_for() {
+        let scope = options("").scope();
+        assert_eq!(scope, Scope { transactions: Want::Everything, ..Scope::default() });
+        assert_eq!(options("entries = true").scope().transactions, Want::Nothing);
+    }
+
+    #[test]
+    fn sliced_accounts_are_not_all_of_the_accounts() {
+        let sliced = options("accounts = true\naccounts_data_slice = [{ offset = 0, length = 8 }]");
+        assert_eq!(sliced.scope().accounts, Want::Filtered);
+        assert_eq!(options("accounts = true").scope().accounts, Want::Everything);
+    }
+
+    #[test]
+    fn defaults_are_the_same_from_code_and_from_toml() {
+        let from_code = toml::to_string(&YellowstoneOptions::new("https://host")).expect("serializable");
+        assert_eq!(toml::to_string(&options("")).expect("serializable"), from_code);
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once_and_named() {
+        let text = "
+            idle_timeout = '0s'
+            window_bytes = 10
+            reconnect_max = '1ms'
+            x_token = \"line\\nbreak\"
+            [transactions.__sluice_x]
+            account_include = ['nonsense']
+            [accounts.a]
+            lamports = { eq = 1, lt = 2 }
+            memcmp = [{ offset = 0 }]
+        ";
+        let expected = [
+            "x_token",
+            "idle_timeout",
+            "reconnect_max",
+            "window_bytes",
+            "transactions.__sluice_x",
+            "transactions.__sluice_x.account_include",
+            "accounts.a.memcmp",
+            "accounts.a.lamports",
+        ];
+        assert_eq!(wrong_options(text), expected);
+    }
+
+    #[test]
+    fn urls_of_other_kinds_are_refused() {
+        for url in ["host:443", "ftp://host", "", "https://"] {
+            assert!(url_problem(url).is_some(), "{url}");
+        }
+        assert!(url_problem("http://127.0.0.1:10000").is_none());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let options = options("x_token = 'hunter2'\nheaders = { authorization = 'hunter2' }");
+        let shown = format!("{options:?}{}", toml::to_string(&options).expect("serializable"));
+        assert!(!shown.contains("hunter2"));
+    }
+}
