@@ -83,6 +83,13 @@ pub enum Echo {
         /// Their indexes.
         indexes: Range<u32>,
     },
+    /// A write to an account that leaves it as an earlier one of the same transaction did.
+    Account {
+        /// The first such write, as a delivery of the lane that repeated it.
+        update: Update,
+        /// The repeat's own write version, which orders it among its lane's writes.
+        write_version: u64,
+    },
     /// Any other repeat: its frame is the one that was passed first where the content is the same.
     Update(Update),
 }
@@ -201,7 +208,9 @@ impl Item {
         const FIXED_BYTES: usize = size_of::<Item>();
         FIXED_BYTES
             + match self {
-                Self::Update(update) | Self::Echo(Echo::Update(update)) => update.size_bytes(),
+                Self::Update(update) | Self::Echo(Echo::Update(update) | Echo::Account { update, .. }) => {
+                    update.size_bytes()
+                }
                 Self::Block(block) => block.size_bytes(),
                 Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::batch::Update;
 use crate::frame::BlockMeta;
-use crate::slot::{Hash, Slot};
+use crate::slot::{Commitment, Hash, Slot};
 
 /// What is known of one kind of content of a slot.
 #[derive(Debug, Clone)]
@@ -72,6 +72,8 @@ pub struct Block {
     pub accounts: Part,
     /// The way it came in.
     pub way: Way,
+    /// The commitment that whoever delivered it vouched for, beside the statuses: RPC is asked for a level.
+    pub vouched: Option<Commitment>,
 }
 
 impl Block {

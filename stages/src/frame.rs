@@ -174,6 +174,9 @@ pub struct Header {
     pub body: Span,
     /// A transaction's or transaction status' signature, an account's key, an entry's hash; empty for other kinds.
     pub key: Span,
+    /// What tells two versions of the same thing apart: a transaction's info without slot and bank, an entry's hash;
+    /// the whole body for other kinds.
+    pub content: Span,
 }
 
 /// A frame that can't be used, and why.
@@ -233,6 +236,7 @@ pub fn scan(frame: &[u8]) -> Result<Header, FrameError> {
         parent: None,
         body: Span::of(field.bytes()?, frame),
         key: Span::default(),
+        content: Span::of(field.bytes()?, frame),
     };
     scan_body(&mut header, field, frame)?;
     Ok(header)
@@ -262,7 +266,10 @@ fn scan_transaction(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> 
     while let Some(field) = body.next_field()? {
         match field.number {
             1 if info.is_some() => return Err(field.error(Fault::Repeated)),
-            1 => info = Some(field.message("SubscribeUpdateTransactionInfo")?),
+            1 => {
+                header.content = Span::of(field.bytes()?, frame);
+                info = Some(field.message("SubscribeUpdateTransactionInfo")?);
+            }
             2 => header.slot = field.varint()?,
             3 => header.bank_id = field.varint()?,
             _ => {}
@@ -334,6 +341,7 @@ fn scan_entry(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> Result
     }
     let hash = hash.ok_or_else(|| body.error(4, Fault::Missing))?;
     header.key = Span::of(hash, frame);
+    header.content = header.key;
     Ok(())
 }
 
@@ -452,5 +460,11 @@ impl Frame {
     #[inline]
     pub fn key(&self) -> &[u8] {
         self.header.key.slice(&self.bytes)
+    }
+
+    /// What tells two versions of the same thing apart, see [`Header::content`].
+    #[inline]
+    pub fn content(&self) -> &[u8] {
+        self.header.content.slice(&self.bytes)
     }
 }

@@ -1,15 +1,27 @@
 //! What Sluice is made of between the sockets and the sinks: updates, frames and the wire scan; sources; and the pure
 //! stages merge, dedupe, gap detector, recovery, commitment, batcher and metrics tap.
 
+pub mod account;
 pub mod batch;
+pub mod batcher;
 pub mod block;
 pub mod budget;
+pub mod candidates;
+mod chain;
+pub mod commitment;
 pub mod component;
+pub mod dedupe;
 pub mod edge;
+pub mod entry;
+pub mod filter;
 pub mod frame;
+pub mod gap_detector;
+pub mod merge;
 pub mod node;
+pub mod recovery;
 pub mod slot;
 pub mod stage;
+pub mod tip;
 pub mod transaction;
 pub mod wire;
 pub mod yellowstone;

@@ -55,6 +55,8 @@ pub trait Stage: Send {
 pub struct Output {
     /// Goes to every output edge, in order.
     pub items: Batch,
+    /// Positions in `items` at which a batch has to end, rising.
+    cuts: Vec<usize>,
     /// Goes to the log, the counters and the alert evaluator.
     pub events: Vec<Event>,
     /// Slots that have to be fetched (again), for the recovery stages upstream.
@@ -65,6 +67,23 @@ impl Output {
     /// Pushes an item.
     pub fn push(&mut self, item: Item) {
         self.items.push(item);
+    }
+
+    /// Ends a batch behind the items pushed so far.
+    pub fn cut(&mut self) {
+        self.cuts.push(self.items.len());
+    }
+
+    /// The items, in batches that end where they were cut.
+    pub fn into_batches(mut self) -> impl Iterator<Item = Batch> {
+        self.cuts.push(self.items.len());
+        let mut items = self.items.into_iter();
+        let mut taken = 0;
+        self.cuts.into_iter().filter_map(move |cut| {
+            let batch: Batch = items.by_ref().take(cut - taken).collect();
+            taken = cut;
+            (!batch.is_empty()).then_some(batch)
+        })
     }
 
     /// Reports an event.

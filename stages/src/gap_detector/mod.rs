@@ -1,0 +1,543 @@
+//! `gap_detector`: the slot ledger. Messages in; whole slots, their statuses, and gaps out.
+//!
+//! For each open slot the ledger keeps which lane delivered what ([`open_slot`]). A slot goes out as a
+//! [`Block`](crate::block::Block) once a version of it is whole; as late updates, other versions or missing parts come in
+//! it may go out again. A slot that is owed (a child names it as parent, its meta came, or it was confirmed) and not
+//! whole after `grace` is a [`Gap`]. A jump in slot numbers is none: skipped slots are proven by parent links, further
+//! down.
+//!
+//! Order: blocks go out as they become whole, statuses as they come. Bounded: slots that are `keep_slots` behind the
+//! finalized one, or `max_open_slots` behind the tip, are forgotten; those that were owed are reported first, so nothing
+//! is forgotten silently. Late updates are counted (`ledger_discarded_total{reason="late"}`).
+
+mod open_slot;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::batch::{Batch, Echo, Gap, Item, Lane, Missing, Scope, Session, SessionId, Status, Update, Want};
+use crate::block::{Part, Way};
+use crate::candidates::Offer;
+use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Role, Start};
+use crate::frame::{BlockMeta, Kind, SlotStatus};
+use crate::slot::{Hash, Slot, Timestamp};
+use crate::stage::{Event, Flow, Metric, Output, Stage};
+use crate::tip::Tip;
+use crate::transaction::{Transaction, check};
+pub(crate) use open_slot::{Assembly, OpenSlot};
+
+/// Options of `gap_detector`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GapDetectorOptions {
+    /// How long an owed slot may take before it is a gap. Default 1s: the other endpoints' delay, and about what an RPC
+    /// node needs to have the block.
+    #[serde(with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub grace: Duration,
+    /// How long a slot whose transactions are whole waits for its entries and accounts before it goes on without.
+    /// Default 2s: confirmation, behind which nothing more comes, takes about one.
+    #[serde(with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub extras_grace: Duration,
+    /// How many slots behind the highest finalized one a slot stays open. Default 32.
+    pub keep_slots: u64,
+    /// How many slots behind the tip a slot stays open at most. Default 512.
+    pub max_open_slots: u64,
+}
+
+impl Default for GapDetectorOptions {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(1),
+            extras_grace: Duration::from_secs(2),
+            keep_slots: 32,
+            max_open_slots: 512,
+        }
+    }
+}
+
+impl Component for GapDetectorOptions {
+    const KIND: &'static str = "gap_detector";
+    const ROLE: Role = Role::Stage;
+    const ACCEPTS: Accepts = Accepts::Only(Flow::Updates);
+    const EMITS: Emits = Emits::Only(Flow::Blocks);
+    const SUMMARY: &'static str =
+        "Keeps the ledger of slots: whole ones go on, missing ones are reported as gaps.";
+
+    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        Ok(Node::Stage(Box::new(GapDetector::new(self, context.scope, context.start))))
+    }
+}
+
+/// What the ledger knows of a session.
+#[derive(Debug, Default)]
+struct SessionState {
+    /// Counts its items.
+    position: u64,
+    /// Banks that were announced, by slot.
+    announced: BTreeSet<Slot>,
+    /// Where in the stream the meta of each recent slot stood.
+    metas: BTreeMap<Slot, u64>,
+}
+
+/// Slots that a session is remembered for: more than any bank is behind its parent.
+const REMEMBERED_SLOTS: usize = 128;
+
+#[derive(Debug, Default)]
+struct Counters {
+    whole: u64,
+    gaps: u64,
+    late: u64,
+    contradictions: u64,
+    malformed: u64,
+}
+
+/// The stage.
+pub struct GapDetector {
+    options: GapDetectorOptions,
+    scope: Scope,
+    start: Start,
+    /// Nothing below it is looked for; known once the first block is.
+    floor: Option<Slot>,
+    /// Everything below it is forgotten.
+    forgotten: Slot,
+    tip: Tip,
+    finalized: Slot,
+    sessions: BTreeMap<SessionId, SessionState>,
+    slots: BTreeMap<Slot, OpenSlot>,
+    /// Slots that exist and are not whole, and since when that is known.
+    owed: BTreeMap<Slot, Timestamp>,
+    /// Slots reported as gaps.
+    reported: BTreeSet<Slot>,
+    /// Whole slots that wait for entries or accounts, and since when.
+    waiting: BTreeMap<Slot, Timestamp>,
+    /// Slots whose deliveries contradict each other.
+    contradicted: BTreeSet<Slot>,
+    dirty: BTreeSet<Slot>,
+    statuses: BTreeMap<Slot, SmallVec<[(SlotStatus, Option<Hash>); 8]>>,
+    scratch: Transaction,
+    counters: Counters,
+}
+
+impl GapDetector {
+    /// A ledger that knows nothing yet, of sources that together subscribe to `scope`.
+    pub fn new(options: GapDetectorOptions, scope: Scope, start: Start) -> Self {
+        Self {
+            options,
+            scope,
+            start,
+            floor: None,
+            forgotten: 0,
+            tip: Tip::default(),
+            finalized: 0,
+            sessions: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            contradicted: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            statuses: BTreeMap::new(),
+            scratch: Transaction::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn on_item(&mut self, now: Timestamp, item: Item, out: &mut Output) {
+        match item {
+            Item::Update(update) => self.on_update(now, update, out),
+            Item::Echo(echo) => self.on_echo(now, echo, out),
+            Item::Session(session) => self.on_session(session),
+            other => out.push(other),
+        }
+    }
+
+    fn on_session(&mut self, session: Session) {
+        match session {
+            Session::Opened { id, scope, .. } => {
+                self.sessions.insert(id, SessionState::default());
+                self.scope = union(self.scope, scope);
+            }
+            Session::Closed { id, .. } => {
+                self.sessions.remove(&id);
+            }
+        }
+    }
+
+    fn on_update(&mut self, now: Timestamp, mut update: Update, out: &mut Output) {
+        let header = update.frame.header;
+        if matches!(header.kind, Kind::Ping | Kind::Pong) || !self.admit(header.slot) {
+            return;
+        }
+        if let Err(error) = check(&mut update.frame, &mut self.scratch) {
+            return self.refuse(&update, error.to_string(), out);
+        }
+        let position = self.step(update.session);
+        match header.kind {
+            Kind::Transaction | Kind::Entry => self.on_indexed(position, &update, out),
+            Kind::Account => {
+                self.enter_lane(header.slot, update.lane(), position);
+                self.slots.entry(header.slot).or_default().on_account(update, None);
+            }
+            Kind::Slot => self.on_status(now, &update, out),
+            Kind::BlockMeta => self.on_meta(now, position, update, out),
+            _ => {}
+        }
+    }
+
+    fn on_echo(&mut self, now: Timestamp, echo: Echo, out: &mut Output) {
+        match echo {
+            Echo::Update(update) => self.on_update(now, update, out),
+            Echo::Account { update, write_version } => {
+                let slot = update.frame.header.slot;
+                if self.admit(slot) {
+                    let position = self.step(update.session);
+                    self.enter_lane(slot, update.lane(), position);
+                    self.slots.entry(slot).or_default().on_account(update, Some(write_version));
+                }
+            }
+            Echo::Transactions { lane, slot, indexes } if self.admit(slot) => {
+                self.enter_echo(slot, lane);
+                self.slots.entry(slot).or_default().on_transactions_echo(lane, indexes);
+            }
+            Echo::Entries { lane, slot, indexes } if self.admit(slot) => {
+                self.enter_echo(slot, lane);
+                self.slots.entry(slot).or_default().on_entries_echo(lane, indexes);
+            }
+            Echo::Transactions { .. } | Echo::Entries { .. } => {}
+        }
+    }
+
+    /// Whether `slot` is still open.
+    fn admit(&mut self, slot: Slot) -> bool {
+        let admitted = slot >= self.forgotten;
+        self.counters.late += u64::from(!admitted);
+        self.tip.observe(slot) && admitted
+    }
+
+    fn step(&mut self, session: SessionId) -> u64 {
+        let state = self.sessions.entry(session).or_default();
+        state.position += 1;
+        state.position
+    }
+
+    fn enter_echo(&mut self, slot: Slot, lane: Lane) {
+        let position = self.step(lane.session);
+        self.enter_lane(slot, lane, position);
+        self.touch(slot);
+    }
+
+    /// Notes where in its session's stream a lane's content began.
+    fn enter_lane(&mut self, slot: Slot, lane: Lane, position: u64) {
+        let state = self.slots.entry(slot).or_default().lane(lane);
+        if state.first_position.is_none() {
+            let session = self.sessions.get(&lane.session);
+            state.announced = session.is_some_and(|session| session.announced.contains(&slot));
+            state.first_position = Some(position);
+        }
+    }
+
+    /// Looks at the slot behind this batch if what came could make it whole.
+    fn touch(&mut self, slot: Slot) {
+        if self.slots.get(&slot).is_some_and(|open| open.meta_at.is_some()) {
+            self.dirty.insert(slot);
+        }
+    }
+
+    fn on_indexed(&mut self, position: u64, update: &Update, out: &mut Output) {
+        let header = update.frame.header;
+        self.enter_lane(header.slot, update.lane(), position);
+        let open = self.slots.entry(header.slot).or_default();
+        let offer = match header.kind {
+            Kind::Transaction => open.on_transaction(update),
+            _ => open.on_entry(update),
+        };
+        if offer == Offer::Refused {
+            return self.refuse(update, "the index is beyond any block's size".to_owned(), out);
+        }
+        self.touch(header.slot);
+    }
+
+    fn on_meta(&mut self, now: Timestamp, position: u64, update: Update, out: &mut Output) {
+        let meta = match BlockMeta::read(update.frame.body()) {
+            Ok(meta) => meta,
+            Err(error) => return self.refuse(&update, error.to_string(), out),
+        };
+        self.set_floor(&meta);
+        let lane = update.lane();
+        let session = self.sessions.entry(lane.session).or_default();
+        let parent_position = session.metas.get(&meta.parent_slot).copied();
+        session.metas.insert(meta.slot, position);
+        while session.metas.len() > REMEMBERED_SLOTS {
+            session.metas.pop_first();
+        }
+        let open = self.slots.entry(meta.slot).or_default();
+        open.meta_at.get_or_insert(now);
+        let state = open.lane(lane);
+        let first = state.first_position.unwrap_or(position);
+        state.after_parent = parent_position.is_some_and(|parent| parent < first);
+        state.meta = Some((meta, update));
+        self.owe(meta.slot, now);
+        self.owe(meta.parent_slot, now);
+        self.dirty.insert(meta.slot);
+    }
+
+    /// Decides where to begin, once the first block is known.
+    fn set_floor(&mut self, first: &BlockMeta) {
+        if self.floor.is_some() {
+            return;
+        }
+        self.floor = Some(match self.start {
+            Start::At(slot) => slot,
+            Start::TipRoundedDown(slots) => first.slot - first.slot % slots.max(1),
+            Start::Tip => first.slot,
+        });
+    }
+
+    fn on_status(&mut self, now: Timestamp, update: &Update, out: &mut Output) {
+        let header = update.frame.header;
+        let Some(status) = header.status else { return };
+        self.announce(status, update);
+        let blockhash = self.bind_status(status, update);
+        let status = Status { slot: header.slot, parent: header.parent, blockhash, status, at: now };
+        if status.status == SlotStatus::Finalized && header.slot <= self.tip.slot() {
+            self.finalized = self.finalized.max(header.slot);
+        }
+        if status.status == SlotStatus::Confirmed || status.status == SlotStatus::Finalized {
+            self.owe(header.slot, now);
+            if let Some(parent) = header.parent {
+                self.owe(parent, now);
+            }
+            self.touch(header.slot);
+        }
+        let known = self.statuses.entry(header.slot).or_default();
+        if !known.contains(&(status.status, blockhash)) {
+            known.push((status.status, blockhash));
+            out.push(Item::Status(status));
+        }
+    }
+
+    /// Notes that a bank begins. A second one with the same (or no) bank id voids what the first delivered.
+    fn announce(&mut self, status: SlotStatus, update: &Update) {
+        let slot = update.frame.header.slot;
+        if !matches!(status, SlotStatus::CreatedBank | SlotStatus::FirstShredReceived) {
+            return;
+        }
+        let session = self.sessions.entry(update.session).or_default();
+        let again = !session.announced.insert(slot);
+        while session.announced.len() > REMEMBERED_SLOTS {
+            session.announced.pop_first();
+        }
+        if status == SlotStatus::CreatedBank
+            && again
+            && update.frame.header.bank_id == 0
+            && let Some(open) = self.slots.get_mut(&slot)
+        {
+            let lane = open.lane(update.lane());
+            if lane.first_position.is_some() {
+                lane.dead = true;
+            }
+        }
+    }
+
+    /// Finds the version that a status is about, and tells its lane.
+    fn bind_status(&mut self, status: SlotStatus, update: &Update) -> Option<Hash> {
+        let header = update.frame.header;
+        let open = self.slots.get_mut(&header.slot)?;
+        let lane = if header.bank_id == 0 {
+            open.only_lane_of(update.session)
+        } else {
+            open.lanes.iter_mut().find(|state| state.lane == update.lane())
+        }?;
+        let blockhash = lane.meta.as_ref().map(|(meta, _)| meta.blockhash);
+        match status {
+            SlotStatus::Confirmed => lane.on_commitment(crate::slot::Commitment::Confirmed),
+            SlotStatus::Finalized => lane.on_commitment(crate::slot::Commitment::Finalized),
+            SlotStatus::Dead => lane.dead = true,
+            _ => {}
+        }
+        blockhash
+    }
+
+    /// Notes that `slot` exists.
+    fn owe(&mut self, slot: Slot, now: Timestamp) {
+        let wanted = self.floor.is_some_and(|floor| slot >= floor) && slot >= self.forgotten;
+        let whole = self.slots.get(&slot).is_some_and(|open| !open.emitted.is_empty());
+        if wanted && !whole && !self.reported.contains(&slot) {
+            self.owed.entry(slot).or_insert(now);
+        }
+    }
+
+    /// Lets out what has become whole.
+    fn settle(&mut self, now: Timestamp, out: &mut Output) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let Some(open) = self.slots.get(&slot) else { continue };
+            for blockhash in open.versions() {
+                self.settle_version(now, slot, blockhash, out);
+            }
+        }
+    }
+
+    fn settle_version(&mut self, now: Timestamp, slot: Slot, blockhash: Hash, out: &mut Output) {
+        let Some(open) = self.slots.get_mut(&slot) else { return };
+        let before = open.emitted.iter().find(|(hash, _)| *hash == blockhash).map(|&(_, emitted)| emitted);
+        let wanted = |want: Want| want != Want::Nothing;
+        if before.is_some_and(|parts| {
+            (parts.entries || !wanted(self.scope.entries)) && (parts.accounts || !wanted(self.scope.accounts))
+        }) {
+            return;
+        }
+        let block = match open.assemble(blockhash, self.scope, Way::Live) {
+            Assembly::Block(block) => block,
+            Assembly::Incomplete => return,
+            Assembly::Contradiction(reason) => {
+                return self.on_contradiction(now, slot, reason, out);
+            }
+        };
+        let parts = open_slot::Emitted {
+            entries: matches!(block.entries, Part::Whole(_)),
+            accounts: matches!(block.accounts, Part::Whole(_)),
+        };
+        let lacks = block.entries.is_missing() || block.accounts.is_missing();
+        let since = *self.waiting.entry(slot).or_insert(now);
+        let patient = lacks && before.is_none() && now.since(since) < self.options.extras_grace;
+        if patient || before == Some(parts) {
+            return;
+        }
+        open.emitted.retain(|(hash, _)| *hash != blockhash);
+        open.emitted.push((blockhash, parts));
+        self.on_whole(slot, lacks, before.is_some(), out);
+        out.push(Item::Block(std::sync::Arc::new(block)));
+    }
+
+    /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
+    fn on_contradiction(&mut self, now: Timestamp, slot: Slot, reason: &'static str, out: &mut Output) {
+        if self.contradicted.insert(slot) {
+            self.counters.contradictions += 1;
+            self.owed.entry(slot).or_insert(now);
+            out.report(Event::Contradiction { slot, reason });
+        }
+    }
+
+    fn on_whole(&mut self, slot: Slot, lacks: bool, again: bool, out: &mut Output) {
+        self.waiting.remove(&slot);
+        self.owed.remove(&slot);
+        self.counters.whole += u64::from(!again);
+        if self.reported.remove(&slot) {
+            out.report(Event::GapFilled { slot, way: Way::Live });
+        }
+        if lacks && !again {
+            out.push(Item::Gap(Gap { first: slot, last: slot, missing: Missing::Extras }));
+        }
+    }
+
+    /// Reports owed slots that have had their time.
+    fn report_gaps(&mut self, now: Timestamp, out: &mut Output) {
+        let grace = self.options.grace;
+        let due: Vec<Slot> = self
+            .owed
+            .iter()
+            .filter(|&(_, &since)| now.since(since) >= grace)
+            .map(|(&slot, _)| slot)
+            .collect();
+        for slot in due {
+            self.report_gap(slot, out);
+        }
+    }
+
+    fn report_gap(&mut self, last: Slot, out: &mut Output) {
+        self.owed.remove(&last);
+        let first = self.first_unknown(last);
+        self.reported.insert(last);
+        self.counters.gaps += 1;
+        out.report(Event::GapFound { first, last });
+        out.push(Item::Gap(Gap { first, last, missing: Missing::Content }));
+    }
+
+    /// The lowest slot below `last` of which nothing is known up to it: how far the gap may reach.
+    fn first_unknown(&self, last: Slot) -> Slot {
+        let known =
+            self.slots.range(..last).rev().find(|(_, open)| open.has_content()).map(|(&slot, _)| slot + 1);
+        let below = known.into_iter().chain(self.floor).chain([self.forgotten]).max().unwrap_or(last);
+        below.min(last)
+    }
+
+    fn forget(&mut self, out: &mut Output) {
+        let by_finality = self.finalized.saturating_sub(self.options.keep_slots);
+        let below = by_finality.max(self.tip.slot().saturating_sub(self.options.max_open_slots));
+        if below <= self.forgotten {
+            return;
+        }
+        let overdue: Vec<Slot> = self.owed.range(..below).map(|(&slot, _)| slot).collect();
+        for slot in overdue {
+            self.report_gap(slot, out);
+        }
+        self.forgotten = below;
+        self.slots = self.slots.split_off(&below);
+        self.waiting = self.waiting.split_off(&below);
+        self.statuses = self.statuses.split_off(&below);
+        self.reported = self.reported.split_off(&below);
+        self.contradicted = self.contradicted.split_off(&below);
+    }
+
+    fn refuse(&mut self, update: &Update, reason: String, out: &mut Output) {
+        self.counters.malformed += 1;
+        let slot = Some(update.frame.header.slot);
+        out.report(Event::Malformed { endpoint: update.session.endpoint, slot, reason });
+    }
+}
+
+fn union(one: Scope, other: Scope) -> Scope {
+    Scope {
+        transactions: one.transactions.max(other.transactions),
+        entries: one.entries.max(other.entries),
+        accounts: one.accounts.max(other.accounts),
+    }
+}
+
+impl Stage for GapDetector {
+    fn on_batch(&mut self, now: Timestamp, _: usize, batch: Batch, out: &mut Output) {
+        for item in batch {
+            self.on_item(now, item, out);
+        }
+        self.settle(now, out);
+        self.forget(out);
+    }
+
+    fn on_tick(&mut self, now: Timestamp, out: &mut Output) {
+        let patient: Vec<Slot> = self.waiting.keys().copied().collect();
+        self.dirty.extend(patient);
+        self.settle(now, out);
+        self.report_gaps(now, out);
+    }
+
+    fn on_pressure(&mut self, _: Timestamp, out: &mut Output) {
+        // What went out lives on downstream; what did not can be fetched once it is final.
+        const KEPT_UNDER_PRESSURE_SLOTS: u64 = 8;
+        let below = self.tip.slot().saturating_sub(KEPT_UNDER_PRESSURE_SLOTS);
+        let overdue: Vec<Slot> = self.owed.range(..below).map(|(&slot, _)| slot).collect();
+        for slot in overdue {
+            self.report_gap(slot, out);
+        }
+        for open in self.slots.range_mut(..below).map(|(_, open)| open) {
+            open.shed();
+        }
+    }
+
+    fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        show(Metric::new("ledger_whole_slots_total", self.counters.whole));
+        show(Metric::new("ledger_gaps_total", self.counters.gaps));
+        show(Metric::new("ledger_contradictions_total", self.counters.contradictions));
+        show(Metric::new("ledger_discarded_total", self.counters.late).with("reason", "late"));
+        show(Metric::new("ledger_discarded_total", self.counters.malformed).with("reason", "malformed"));
+        show(Metric::new("ledger_open_slots", self.slots.len() as u64));
+        show(Metric::new("ledger_owed_slots", self.owed.len() as u64));
+        show(Metric::new("tip_slot", self.tip.slot()));
+        show(Metric::new("finalized_slot", self.finalized));
+    }
+}

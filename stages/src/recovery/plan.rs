@@ -1,0 +1,624 @@
+//! What recovery does next, as a pure state machine.
+//!
+//! Items and results go in, items and fetches come out; the shell around it runs the fetches. What is wanted is kept by
+//! slot, and the lowest slot goes first, since it blocks the oldest open commit. For each slot the ways are tried from the
+//! cheapest up: a replay from each endpoint whose window reaches back far enough, once each, then RPC. A failed try waits
+//! for an exponentially growing time with full jitter; after `max_retries` the slot is a *hole*: reported, and tried every
+//! `hole_interval` for as long as the pipeline runs.
+//!
+//! Nothing that is fetched is believed unchecked: a block goes through the same assembly as the live stream's, has to be
+//! the slot that was asked for, and its parent has to be there, too, or is fetched next, down to what is known. An answer
+//! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
+//! ([`crate::chain`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use smallvec::SmallVec;
+
+use crate::batch::{Batch, EndpointId, Gap, Item, Lane, Missing, Scope, SessionId, Status, Update, Want};
+use crate::block::{Block, Part, Way};
+use crate::chain::{Chain, Changes};
+use crate::component::Start;
+use crate::frame::{BlockMeta, Kind};
+use crate::gap_detector::{Assembly, OpenSlot};
+use crate::slot::{Commitment, Slot, Timestamp};
+use crate::stage::{Event, Metric, Output};
+use crate::transaction::{Transaction, check};
+
+use super::RecoveryOptions;
+
+/// Something to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fetch {
+    /// Which slots between two have a block: `getBlocks`.
+    List {
+        /// The first slot.
+        first: Slot,
+        /// The last.
+        last: Slot,
+    },
+    /// One block: `getBlock`.
+    Block {
+        /// Its slot.
+        slot: Slot,
+        /// The commitment to ask for.
+        commitment: Commitment,
+    },
+    /// Slots again from an endpoint's stream: `from_slot`.
+    Replay {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// The first slot.
+        first: Slot,
+        /// The last.
+        last: Slot,
+    },
+}
+
+/// What came of a fetch.
+#[derive(Debug, Clone)]
+pub enum Fetched {
+    /// The slots that a node says have a block.
+    Slots(Vec<Slot>),
+    /// The updates of one slot. A replay may bring several slots, one after the other.
+    Updates {
+        /// The slot.
+        slot: Slot,
+        /// All that came for it.
+        updates: Vec<Update>,
+    },
+    /// The fetch is over.
+    Done,
+    /// The fetch failed, whatever it brought before.
+    Failed {
+        /// What was said.
+        reason: String,
+        /// When to come back at the earliest, if that was said.
+        retry_after: Option<Duration>,
+        /// The lowest slot that the endpoint can replay, if that was said.
+        first_available: Option<Slot>,
+    },
+}
+
+#[derive(Debug)]
+struct Search {
+    missing: Missing,
+    attempts: u32,
+    due: Timestamp,
+    in_flight: bool,
+    hole: bool,
+    replayed: SmallVec<[EndpointId; 4]>,
+    last_failure: String,
+}
+
+impl Search {
+    fn new(missing: Missing, now: Timestamp) -> Self {
+        Self {
+            missing,
+            attempts: 0,
+            due: now,
+            in_flight: false,
+            hole: false,
+            replayed: SmallVec::new(),
+            last_failure: "not tried yet".to_owned(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listing {
+    attempts: u32,
+    due: Timestamp,
+    in_flight: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    found: u64,
+    live: u64,
+    replay: u64,
+    rpc: u64,
+    skips_proven: u64,
+    failures: u64,
+    holes: u64,
+}
+
+/// The state machine.
+pub struct Planner {
+    options: RecoveryOptions,
+    scope: Scope,
+    endpoints: Vec<EndpointId>,
+    has_rpc: bool,
+    /// Nothing below is looked for.
+    floor: Option<Slot>,
+    chain: Chain,
+    /// Slots of which a version went on, with whether all parts were there.
+    whole: BTreeMap<Slot, bool>,
+    searches: BTreeMap<Slot, Search>,
+    listings: BTreeMap<(Slot, Slot), Listing>,
+    in_flight: BTreeSet<Fetch>,
+    /// The lowest slot that each endpoint was heard to be able to replay.
+    windows: BTreeMap<EndpointId, Slot>,
+    finalized: Slot,
+    tip: Slot,
+    random: SmallRng,
+    scratch: Transaction,
+    counters: Counters,
+}
+
+/// Slots behind the tip for which links and wholeness are remembered.
+const REMEMBERED_SLOTS: u64 = 4_096;
+
+impl Planner {
+    /// A planner that has nothing to do. `seed` seeds the jitter.
+    pub fn new(
+        options: RecoveryOptions,
+        scope: Scope,
+        endpoints: Vec<EndpointId>,
+        start: Start,
+        seed: u64,
+    ) -> Self {
+        let has_rpc = options.rpc.is_some();
+        Self {
+            options,
+            scope,
+            endpoints,
+            has_rpc,
+            floor: match start {
+                Start::At(slot) => Some(slot),
+                Start::TipRoundedDown(_) | Start::Tip => None,
+            },
+            chain: Chain::default(),
+            whole: BTreeMap::new(),
+            searches: BTreeMap::new(),
+            listings: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            finalized: 0,
+            tip: 0,
+            random: SmallRng::seed_from_u64(seed),
+            scratch: Transaction::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes a batch from upstream and passes it on.
+    pub fn on_batch(&mut self, now: Timestamp, batch: Batch, out: &mut Output) {
+        for item in batch {
+            match item {
+                Item::Block(block) => self.on_block(now, block, out),
+                Item::Status(status) => self.on_status(now, status, out),
+                Item::Gap(gap) => self.on_gap(now, gap),
+                other => out.push(other),
+            }
+        }
+        self.forget();
+    }
+
+    /// Takes slots that nodes downstream ask for.
+    pub fn on_request(&mut self, now: Timestamp, slots: &[Slot]) {
+        for &slot in slots {
+            self.whole.remove(&slot);
+            self.want(slot, Missing::Content, now);
+        }
+    }
+
+    /// Takes what a fetch brought.
+    pub fn on_fetched(&mut self, now: Timestamp, fetch: Fetch, fetched: Fetched, out: &mut Output) {
+        match fetched {
+            Fetched::Slots(slots) => self.on_slots(now, fetch, &slots),
+            Fetched::Updates { slot, updates } => self.on_updates(now, fetch, slot, updates, out),
+            Fetched::Done => self.on_over(now, fetch, "it did not bring the slot whole", None, out),
+            Fetched::Failed { reason, retry_after, first_available } => {
+                self.counters.failures += 1;
+                if let (Fetch::Replay { endpoint, .. }, Some(first)) = (fetch, first_available) {
+                    self.windows.insert(endpoint, first);
+                }
+                self.on_over(now, fetch, &reason, retry_after, out);
+            }
+        }
+    }
+
+    /// The next thing to fetch, if there is one and room for it.
+    pub fn next_fetch(&mut self, now: Timestamp) -> Option<Fetch> {
+        if self.in_flight.len() >= self.options.max_in_flight {
+            return None;
+        }
+        let fetch = self.next_listing(now).or_else(|| self.next_search(now))?;
+        self.in_flight.insert(fetch);
+        Some(fetch)
+    }
+
+    /// Shows the metrics.
+    pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        let holes = self.searches.values().filter(|search| search.hole).count();
+        show(Metric::new("recovery_found_slots_total", self.counters.found));
+        show(Metric::new("recovered_slots_total", self.counters.live).with("way", "live"));
+        show(Metric::new("recovered_slots_total", self.counters.replay).with("way", "replay"));
+        show(Metric::new("recovered_slots_total", self.counters.rpc).with("way", "rpc"));
+        show(Metric::new("recovered_slots_total", self.counters.skips_proven).with("way", "skip_proven"));
+        show(Metric::new("recovery_failures_total", self.counters.failures));
+        show(Metric::new("recovery_searches", self.searches.len() as u64));
+        show(Metric::new("recovery_in_flight", self.in_flight.len() as u64));
+        show(Metric::new("recovery_holes_total", self.counters.holes));
+        show(Metric::new("holes", holes as u64));
+    }
+
+    fn on_block(&mut self, now: Timestamp, block: Arc<Block>, out: &mut Output) {
+        let slot = block.slot();
+        self.tip = self.tip.max(slot);
+        let full = !block.entries.is_missing() && !block.accounts.is_missing();
+        let before = self.whole.insert(slot, full);
+        if self.finish(slot, full) {
+            match block.way {
+                Way::Live => self.counters.live += 1,
+                Way::Replay => self.counters.replay += 1,
+                Way::Rpc => self.counters.rpc += 1,
+            }
+            if before.is_none() && block.way != Way::Live {
+                out.report(Event::GapFilled { slot, way: block.way });
+            }
+        }
+        let mut changes = Changes::default();
+        self.chain.link(&block.meta, &mut changes);
+        if block.vouched == Some(Commitment::Finalized) {
+            self.chain.settle(slot, block.blockhash(), &mut changes);
+        }
+        self.want_parent(now, &block.meta);
+        self.follow(now, changes);
+        out.push(Item::Block(block));
+    }
+
+    /// Ends the search for `slot` if what came satisfies it.
+    fn finish(&mut self, slot: Slot, full: bool) -> bool {
+        let satisfied =
+            self.searches.get(&slot).is_some_and(|search| full || search.missing == Missing::Content);
+        if satisfied {
+            self.searches.remove(&slot);
+        }
+        satisfied
+    }
+
+    /// A recovered block's parent is wanted as well, down to where the pipeline begins.
+    fn want_parent(&mut self, now: Timestamp, meta: &BlockMeta) {
+        let parent = meta.parent_slot;
+        let in_reach = self.floor.is_some_and(|floor| parent >= floor);
+        // Above the oldest search live blocks are expected to come by themselves; the ledger reports those that don't.
+        if in_reach && self.searches.contains_key(&meta.slot) {
+            self.want(parent, Missing::Content, now);
+        }
+    }
+
+    fn on_status(&mut self, now: Timestamp, status: Status, out: &mut Output) {
+        out.push(Item::Status(status));
+        if status.commitment() != Some(Commitment::Finalized) {
+            return;
+        }
+        self.finalized = self.finalized.max(status.slot);
+        if let Some(blockhash) = status.blockhash {
+            let mut changes = Changes::default();
+            self.chain.settle(status.slot, blockhash, &mut changes);
+            self.follow(now, changes);
+        }
+    }
+
+    /// Ends searches for what the canonical chain passes over, and begins them for what it holds and nobody brought.
+    fn follow(&mut self, now: Timestamp, changes: Changes) {
+        for range in changes.passed_over {
+            let skipped: Vec<Slot> = self.searches.range(range).map(|(&slot, _)| slot).collect();
+            self.counters.skips_proven += skipped.len() as u64;
+            for slot in skipped {
+                self.searches.remove(&slot);
+            }
+        }
+        for slot in changes.canonical {
+            let in_reach = self.floor.is_some_and(|floor| slot >= floor);
+            if in_reach && !self.chain.has_link(slot) && slot < self.finalized {
+                self.want(slot, Missing::Content, now);
+            }
+        }
+    }
+
+    fn on_gap(&mut self, now: Timestamp, gap: Gap) {
+        let floor = self.floor.get_or_insert(gap.first);
+        *floor = (*floor).min(gap.first);
+        self.want(gap.last, gap.missing, now);
+        if gap.first < gap.last && self.has_rpc {
+            let listing = Listing { attempts: 0, due: now, in_flight: false };
+            self.listings.entry((gap.first, gap.last - 1)).or_insert(listing);
+        }
+    }
+
+    fn want(&mut self, slot: Slot, missing: Missing, now: Timestamp) {
+        let have = self.whole.get(&slot).copied();
+        let satisfied = match missing {
+            Missing::Content => have.is_some(),
+            Missing::Extras => have == Some(true),
+        };
+        if satisfied || self.chain.is_passed_over(slot) {
+            return;
+        }
+        let fresh = !self.searches.contains_key(&slot);
+        self.counters.found += u64::from(fresh);
+        let search = self.searches.entry(slot).or_insert_with(|| Search::new(missing, now));
+        search.missing = search.missing.min(missing);
+    }
+
+    fn next_listing(&mut self, now: Timestamp) -> Option<Fetch> {
+        let mut listings = self.listings.iter_mut();
+        let (&(first, last), listing) =
+            listings.find(|(_, listing)| !listing.in_flight && listing.due <= now)?;
+        listing.in_flight = true;
+        Some(Fetch::List { first, last })
+    }
+
+    fn next_search(&mut self, now: Timestamp) -> Option<Fetch> {
+        let due: Vec<Slot> = self
+            .searches
+            .iter()
+            .filter(|(_, search)| !search.in_flight && search.due <= now)
+            .map(|(&slot, _)| slot)
+            .take(self.options.batch_size)
+            .collect();
+        due.iter().find_map(|&slot| self.fetch_for(slot, &due, now))
+    }
+
+    /// The cheapest way to get `slot` that is open now.
+    fn fetch_for(&mut self, slot: Slot, due: &[Slot], now: Timestamp) -> Option<Fetch> {
+        if let Some(endpoint) = self.replay_endpoint(slot) {
+            let last = due.iter().copied().filter(|&other| other >= slot).max().unwrap_or(slot);
+            for (_, search) in self.searches.range_mut(slot..=last) {
+                if !search.in_flight && search.due <= now {
+                    search.in_flight = true;
+                    search.replayed.push(endpoint);
+                }
+            }
+            return Some(Fetch::Replay { endpoint, first: slot, last });
+        }
+        let search = self.searches.get_mut(&slot)?;
+        if !self.has_rpc || search.missing == Missing::Extras {
+            // Only a replay can help: start over with all endpoints, later.
+            search.replayed.clear();
+            search.attempts += 1;
+            let reason = "no endpoint can replay it".to_owned();
+            self.postpone(slot, now, &reason, None);
+            return None;
+        }
+        search.in_flight = true;
+        let commitment = if slot <= self.finalized { Commitment::Finalized } else { Commitment::Confirmed };
+        Some(Fetch::Block { slot, commitment })
+    }
+
+    /// An endpoint that may still replay `slot`, was not tried for it, and is not replaying already.
+    fn replay_endpoint(&self, slot: Slot) -> Option<EndpointId> {
+        if !self.options.replay || self.tip.saturating_sub(slot) > self.options.max_replay_slots {
+            return None;
+        }
+        let search = self.searches.get(&slot)?;
+        let busy = |endpoint: EndpointId| {
+            self.in_flight
+                .iter()
+                .any(|fetch| matches!(fetch, Fetch::Replay { endpoint: other, .. } if *other == endpoint))
+        };
+        self.endpoints.iter().copied().find(|endpoint| {
+            let in_window = self.windows.get(endpoint).is_none_or(|&first| first <= slot);
+            in_window && !search.replayed.contains(endpoint) && !busy(*endpoint)
+        })
+    }
+
+    fn on_slots(&mut self, now: Timestamp, fetch: Fetch, slots: &[Slot]) {
+        let Fetch::List { first, last } = fetch else { return };
+        self.in_flight.remove(&fetch);
+        self.listings.remove(&(first, last));
+        for &slot in slots.iter().filter(|slot| (first..=last).contains(slot)) {
+            self.want(slot, Missing::Content, now);
+        }
+    }
+
+    fn on_updates(
+        &mut self,
+        now: Timestamp,
+        fetch: Fetch,
+        slot: Slot,
+        updates: Vec<Update>,
+        out: &mut Output,
+    ) {
+        let way = match fetch {
+            Fetch::Replay { .. } => Way::Replay,
+            _ => Way::Rpc,
+        };
+        match self.assemble(slot, way, updates) {
+            Ok(mut block) => {
+                if let Fetch::Block { commitment, .. } = fetch {
+                    block.vouched = Some(commitment);
+                }
+                let meta = block.meta;
+                if self.searches.contains_key(&slot) {
+                    self.want_parent(now, &meta);
+                    self.on_block(now, Arc::new(block), out);
+                }
+            }
+            Err(reason) => {
+                if let Some(search) = self.searches.get_mut(&slot) {
+                    search.last_failure = reason;
+                }
+            }
+        }
+    }
+
+    /// Puts a fetched slot together by the ledger's rules.
+    fn assemble(&mut self, slot: Slot, way: Way, updates: Vec<Update>) -> Result<Block, String> {
+        let mut open = OpenSlot::default();
+        let mut lane = None;
+        for mut update in updates {
+            check(&mut update.frame, &mut self.scratch).map_err(|error| error.to_string())?;
+            if update.frame.header.slot != slot {
+                return Err(format!("an update of slot {} instead", update.frame.header.slot));
+            }
+            // One bank delivered all of it, whatever its number: a replay is of frozen slots only.
+            update.frame.header.bank_id = 0;
+            lane = Some(update.lane());
+            take_in(&mut open, update)?;
+        }
+        let lane = lane.ok_or("nothing came")?;
+        self.close_lane(&mut open, lane, way);
+        let blockhash = *open.versions().first().ok_or("no block meta came")?;
+        match open.assemble(blockhash, self.scope_of(way), way) {
+            Assembly::Block(block) => Ok(self.complete(block, way)),
+            Assembly::Incomplete => Err("transactions are missing".to_owned()),
+            Assembly::Contradiction(reason) => Err(reason.to_owned()),
+        }
+    }
+
+    /// A fetched lane is covered from its first update to its last.
+    fn close_lane(&self, open: &mut OpenSlot, lane: Lane, way: Way) {
+        let state = open.lane(lane);
+        state.announced = true;
+        state.after_parent = way == Way::Replay;
+        state.settled = true;
+    }
+
+    /// RPC has neither entries nor accounts.
+    fn scope_of(&self, way: Way) -> Scope {
+        match way {
+            Way::Rpc => Scope { entries: Want::Nothing, accounts: Want::Nothing, ..self.scope },
+            Way::Live | Way::Replay => self.scope,
+        }
+    }
+
+    fn complete(&self, mut block: Block, way: Way) -> Block {
+        if way == Way::Rpc {
+            let lacking =
+                |want: Want| if want == Want::Nothing { Part::NotSubscribed } else { Part::Missing };
+            block.entries = lacking(self.scope.entries);
+            block.accounts = lacking(self.scope.accounts);
+        }
+        // A replay that lost entries may have lost accounts as well, which nothing else would show.
+        if block.entries.is_missing() && self.scope.accounts != Want::Nothing {
+            block.accounts = Part::Missing;
+        }
+        block
+    }
+
+    fn on_over(
+        &mut self,
+        now: Timestamp,
+        fetch: Fetch,
+        reason: &str,
+        retry: Option<Duration>,
+        out: &mut Output,
+    ) {
+        self.in_flight.remove(&fetch);
+        match fetch {
+            Fetch::List { first, last } => self.postpone_listing(first, last, now, retry),
+            Fetch::Block { slot, .. } => self.on_try_over(slot, now, reason, retry, out),
+            Fetch::Replay { endpoint, first, last } => {
+                self.on_replay_over(endpoint, first..=last, now, reason)
+            }
+        }
+    }
+
+    /// After a replay the next way is tried at once: its failure says nothing about the slots.
+    fn on_replay_over(
+        &mut self,
+        endpoint: EndpointId,
+        slots: std::ops::RangeInclusive<Slot>,
+        now: Timestamp,
+        reason: &str,
+    ) {
+        for search in self.searches.range_mut(slots).map(|(_, search)| search) {
+            if search.in_flight && search.replayed.last() == Some(&endpoint) {
+                search.in_flight = false;
+                search.due = now;
+                search.last_failure = reason.to_owned();
+            }
+        }
+    }
+
+    fn on_try_over(
+        &mut self,
+        slot: Slot,
+        now: Timestamp,
+        reason: &str,
+        retry: Option<Duration>,
+        out: &mut Output,
+    ) {
+        let Some(search) = self.searches.get_mut(&slot) else { return };
+        search.in_flight = false;
+        search.attempts += 1;
+        if search.attempts > self.options.max_retries && !search.hole {
+            search.hole = true;
+            self.counters.holes += 1;
+            out.report(Event::HoleOpened { slot, reason: reason.to_owned() });
+        }
+        self.postpone(slot, now, reason, retry);
+    }
+
+    fn postpone(&mut self, slot: Slot, now: Timestamp, reason: &str, retry: Option<Duration>) {
+        let Some(search) = self.searches.get_mut(&slot) else { return };
+        search.last_failure = reason.to_owned();
+        let wait = if search.hole {
+            self.options.hole_interval
+        } else {
+            backoff(&self.options, search.attempts, &mut self.random)
+        };
+        search.due = now.after(wait.max(retry.unwrap_or_default()));
+        // The next round may find endpoints that were away.
+        if search.attempts % 4 == 3 {
+            search.replayed.clear();
+        }
+    }
+
+    fn postpone_listing(&mut self, first: Slot, last: Slot, now: Timestamp, retry: Option<Duration>) {
+        let Some(listing) = self.listings.get_mut(&(first, last)) else { return };
+        listing.in_flight = false;
+        listing.attempts += 1;
+        let wait = backoff(&self.options, listing.attempts, &mut self.random);
+        listing.due = now.after(wait.max(retry.unwrap_or_default()));
+    }
+
+    fn forget(&mut self) {
+        let floor = self.tip.saturating_sub(REMEMBERED_SLOTS);
+        let oldest = self.searches.first_key_value().map_or(floor, |(&slot, _)| slot.min(floor));
+        self.chain.forget(oldest.saturating_sub(1));
+        if self.whole.first_key_value().is_some_and(|(&lowest, _)| lowest < oldest) {
+            self.whole = self.whole.split_off(&oldest);
+        }
+    }
+}
+
+fn take_in(open: &mut OpenSlot, update: Update) -> Result<(), String> {
+    match update.frame.header.kind {
+        Kind::Transaction => {
+            open.on_transaction(&update);
+        }
+        Kind::Entry => {
+            open.on_entry(&update);
+        }
+        Kind::Account => open.on_account(update, None),
+        Kind::BlockMeta => {
+            let meta = BlockMeta::read(update.frame.body()).map_err(|error| error.to_string())?;
+            let lane = update.lane();
+            open.lane(lane).meta = Some((meta, update));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Exponential backoff with full jitter.
+fn backoff(options: &RecoveryOptions, attempts: u32, random: &mut SmallRng) -> Duration {
+    let doubled = options.min_backoff.saturating_mul(1 << attempts.min(16));
+    let ceiling = doubled.min(options.max_backoff);
+    // A floor of a quarter keeps unlucky draws from hammering a server that just refused.
+    ceiling.mul_f64(random.random_range(0.25..=1.0))
+}
+
+/// The session that fetched updates of an endpoint (or of RPC, `None`) are given.
+pub(crate) fn fetch_session(endpoint: Option<EndpointId>, number: u32) -> SessionId {
+    SessionId { endpoint: endpoint.unwrap_or(EndpointId::MAX), number }
+}
