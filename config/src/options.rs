@@ -57,7 +57,12 @@ pub fn locate(options: &OptionTable<'_>, path: &str) -> Span {
 
 /// `message`, unless it shows what came from the environment at `span`.
 pub fn without_values(message: &str, span: &Span, replaced: &[Replaced]) -> String {
-    let shown = |value: &String| !value.is_empty() && message.contains(value.as_str());
+    // Messages quote what they speak of, so a part of a value shows in quotes.
+    let quoted = backticked(message);
+    let shown = |value: &String| {
+        let part = quoted.iter().any(|word| !word.is_empty() && value.contains(word));
+        !value.is_empty() && (part || message.contains(value.as_str()))
+    };
     let leaks = replaced.iter().any(|one| overlaps(&one.span, span) && one.values.iter().any(shown));
     if leaks {
         "the environment gives a value that is not possible here".to_owned()
