@@ -1,0 +1,112 @@
+use super::*;
+
+fn recorded() -> ListedLedger {
+    match Ledger::recorded_validator().expect("the crate's own recording is whole") {
+        Ledger::Listed(listed) => listed,
+        Ledger::Generated(_) => unreachable!("a recording is listed"),
+    }
+}
+
+#[test]
+fn generated_slots_prove_their_history_and_link_to_their_parents() {
+    let ledger = Ledger::generated(GeneratedLedger { slots: Some(200), ..GeneratedLedger::default() });
+    let mut tip: Option<Arc<Version>> = None;
+    for position in 0..200 {
+        let slot = ledger.at(position).expect("the ledger is that long");
+        for version in &slot.versions {
+            let block = &version.block;
+            let parent = hash(&block.parent_blockhash).expect("a hash");
+            assert_eq!(verify(parent, &block.entries, &block.transactions).ok(), hash(&block.blockhash));
+            if let Some(tip) = &tip {
+                assert_eq!(
+                    (block.parent_slot, &block.parent_blockhash),
+                    (tip.block.slot, &tip.block.blockhash)
+                );
+            }
+        }
+        tip = slot.canonical().cloned().or(tip);
+    }
+}
+
+#[test]
+fn a_generated_slot_does_not_depend_on_the_order_of_asking() {
+    let settings = GeneratedLedger { slots: Some(250), ..GeneratedLedger::default() };
+    let (one, other) = (Ledger::generated(settings.clone()), Ledger::generated(settings));
+    let late = other.at(249).expect("the last slot");
+    for position in (0..250).rev().step_by(7) {
+        let (a, b) = (one.at(position).expect("there"), other.at(position).expect("there"));
+        let blocks =
+            |slot: &LedgerSlot| slot.versions.iter().map(|one| one.block.clone()).collect::<Vec<_>>();
+        assert_eq!(blocks(&a), blocks(&b));
+    }
+    assert!(late.canonical().is_some());
+}
+
+#[test]
+fn generated_ledgers_hold_every_kind_of_fork() {
+    let ledger = Ledger::generated(GeneratedLedger { slots: Some(600), ..GeneratedLedger::default() });
+    let slots: Vec<_> = (0..600).filter_map(|position| ledger.at(position)).collect();
+    let has = |test: &dyn Fn(&LedgerSlot) -> bool| slots.iter().any(|slot| test(slot));
+    assert!(has(&|slot| slot.versions.is_empty()));
+    assert!(has(&|slot| slot.canonical().is_none() && !slot.versions.is_empty()));
+    for fate in [Fate::Reset, Fate::Orphaned, Fate::Dead("transaction failed to verify".to_owned())] {
+        assert!(has(&|slot| slot.canonical().is_some() && slot.versions[0].fate == fate), "{fate:?}");
+    }
+}
+
+#[test]
+fn the_mainnet_blocks_are_whole_and_survive_the_wire() {
+    let blocks = mainnet_blocks();
+    assert_eq!(blocks.iter().map(|block| block.transactions.len()).collect::<Vec<_>>(), [1445, 602]);
+    let votes = blocks[0].transactions.iter().filter(|info| info.is_vote).count();
+    assert_eq!(votes, 1085);
+    for info in blocks.iter().flat_map(|block| &block.transactions) {
+        let transaction = info.transaction.as_ref().expect("a body");
+        assert_eq!(decode_transaction(&encode_transaction(transaction)).as_ref(), Ok(transaction));
+    }
+}
+
+#[test]
+fn a_block_of_2020_loads() {
+    let bytes = include_bytes!("../../data/mainnet-43200000.confirmed_block.pb.zst");
+    let loaded = load_bytes("2020", bytes, Some(43_200_000)).expect("a block");
+    assert_eq!(loaded.blocks[0].transactions.len(), 208);
+}
+
+#[test]
+fn recorded_frames_and_recorded_answers_in_both_encodings_are_the_same_blocks() {
+    let listed = recorded();
+    let mut compared = 0;
+    for slot in listed.slots().iter().filter(|slot| slot.replayable && !slot.frames.is_empty()) {
+        let live = &slot.canonical().expect("a whole slot").block;
+        for encoding in ["base64", "json"] {
+            let Some(answer) = listed.answer(slot.slot, encoding) else { continue };
+            let rpc = parse_get_block(answer.clone(), Some(slot.slot)).expect("a block");
+            assert_eq!(rpc.transactions, live.transactions, "slot {} {encoding}", slot.slot);
+            assert_eq!(rpc.meta(0), Block { told_entries: 0, ..live.clone() }.meta(0));
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 135 + 14);
+}
+
+#[test]
+fn a_recording_plays_every_slot_and_ends_with_children() {
+    let listed = recorded();
+    let slots: Vec<u64> = listed.slots().iter().map(|slot| slot.slot).collect();
+    assert_eq!(slots, (77..=217).collect::<Vec<_>>());
+    assert!(!listed.slots()[0].replayable, "slot 77 was joined in the middle");
+    assert!(listed.slots()[0].canonical().is_some(), "slot 77 has an answer");
+    assert_eq!(
+        listed.slots().last().and_then(|slot| slot.canonical()).map(|one| one.block.parent_slot),
+        Some(216)
+    );
+}
+
+#[test]
+fn a_ledger_file_may_carry_its_slot() {
+    let file: LedgerFile = "a@b/c.json@12".parse().expect("infallible");
+    assert_eq!(file, LedgerFile { path: "a@b/c.json".into(), slot: Some(12) });
+    let file: LedgerFile = "a@b".parse().expect("infallible");
+    assert_eq!(file, LedgerFile { path: "a@b".into(), slot: None });
+}
