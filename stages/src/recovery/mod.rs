@@ -11,7 +11,14 @@
 //!     replay: endpoint from_slot     rpc: getBlocks, getBlock
 //! ```
 
+pub mod convert;
+pub mod fetch;
+pub mod ledger_format;
+pub mod pace;
 pub mod plan;
+pub mod replay;
+pub mod rpc;
+mod sender;
 
 use std::time::Duration;
 

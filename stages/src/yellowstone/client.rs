@@ -1,11 +1,11 @@
 //! One gRPC connection to one endpoint: how it is made, subscribed with and read from. No decisions are taken here.
 
+use std::task::Poll;
 use std::time::Duration;
 use std::{fs, future, pin};
 
 use bytes::Bytes;
 use futures::Stream;
-use std::task::Poll;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
@@ -14,7 +14,9 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Target};
 use tonic::{Request, Status};
 use yellowstone_grpc_proto::geyser::geyser_client::GeyserClient;
-use yellowstone_grpc_proto::geyser::{SubscribeReplayInfoRequest, SubscribeRequest};
+use yellowstone_grpc_proto::geyser::{
+    CommitmentLevel, GetSlotRequest, SubscribeReplayInfoRequest, SubscribeRequest,
+};
 
 use super::codec::FrameCodec;
 use super::failure::{Failure, FailureKind};
@@ -93,13 +95,29 @@ pub async fn first_replayable_slot(
     channel: Channel,
     options: &YellowstoneOptions,
 ) -> Result<Option<Slot>, Failure> {
-    let target = target(options)?;
-    let mut client = GeyserClient::with_origin(channel, target.uri().clone());
+    let mut client = GeyserClient::with_origin(channel, target(options)?.uri().clone());
     let request = with_headers(SubscribeReplayInfoRequest {}, options)?;
     let call =
         async { client.subscribe_replay_info(request).await.map_err(|status| failure(&status, options)) };
     match within(options.connect_timeout, call).await {
         Ok(answer) => Ok(answer.into_inner().first_available),
+        Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The newest slot that the server has seen whole, `None` if it does not say.
+///
+/// # Errors
+/// If the server does not answer within `connect_timeout`; a server without this method says nothing, which is no
+/// error.
+pub async fn newest_slot(channel: Channel, options: &YellowstoneOptions) -> Result<Option<Slot>, Failure> {
+    let mut client = GeyserClient::with_origin(channel, target(options)?.uri().clone());
+    let request = GetSlotRequest { commitment: Some(CommitmentLevel::Processed as i32) };
+    let request = with_headers(request, options)?;
+    let call = async { client.get_slot(request).await.map_err(|status| failure(&status, options)) };
+    match within(options.connect_timeout, call).await {
+        Ok(answer) => Ok(Some(answer.into_inner().slot)),
         Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
         Err(failure) => Err(failure),
     }

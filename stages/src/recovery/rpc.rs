@@ -1,0 +1,425 @@
+//! Blocks from one RPC node: `getBlocks` and `getBlock`, at the node's pace.
+//!
+//! In: slots. Out: lists of slots, or the frames of a block ([`super::convert`]), or a typed error. A request passes
+//! three gates in this order: the breaker (refuses at once while the node is down), `max_in_flight`, and the rate limit
+//! (waits for its turn). There are no retries here; the planner knows better what is urgent.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sluice_config::secret::Secret;
+use solana_client::client_error::reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use solana_client::client_error::{ClientError, ClientErrorKind, reqwest};
+use solana_client::nonblocking::rpc_client::RpcClient;
+use solana_client::rpc_client::RpcClientConfig;
+use solana_client::rpc_custom_error as code;
+use solana_client::rpc_request::{RpcError, RpcRequest};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::convert::{self, ConvertError};
+use super::ledger_format::MAX_VERSION;
+use super::pace::{Breaker, RateLimit};
+use super::sender::{HttpSender, Refusal};
+use crate::component::Problem;
+use crate::frame::Frame;
+use crate::node::Clock;
+use crate::slot::{Commitment, Slot};
+
+/// Most slots that nodes list in one `getBlocks`.
+const MAX_LISTED_SLOTS: u64 = 500_000;
+
+/// Largest answer that is read: a block at an epoch's boundary has up to 100 MB on the wire and grows by half in JSON.
+const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// JSON-RPC's "invalid params".
+const INVALID_PARAMS: i64 = -32602;
+
+/// How to reach an RPC node, and how much it may be asked.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RpcOptions {
+    /// The node's url. It is never shown, since many providers put the key in it.
+    pub url: Secret,
+    /// Headers sent with each request. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+    /// Requests each second. Default 10: public nodes allow about that.
+    #[serde(default = "default_requests_per_second")]
+    pub requests_per_second: u32,
+    /// Requests at once before they are spaced out. Default 10: a second's worth.
+    #[serde(default = "default_burst")]
+    pub burst: u32,
+    /// Requests under way at a time. Default 4: a mainnet block is 2 to 8 MB of JSON, so this bounds memory, too.
+    #[serde(default = "default_max_in_flight")]
+    pub max_in_flight: usize,
+    /// Longest time for an answer. Default 30s: nodes take seconds for old blocks.
+    #[serde(default = "default_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+}
+
+fn default_requests_per_second() -> u32 {
+    10
+}
+
+fn default_burst() -> u32 {
+    10
+}
+
+fn default_max_in_flight() -> usize {
+    4
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl RpcOptions {
+    /// The defaults, for the node at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: Secret::new(url),
+            headers: BTreeMap::new(),
+            requests_per_second: default_requests_per_second(),
+            burst: default_burst(),
+            max_in_flight: default_max_in_flight(),
+            timeout: default_timeout(),
+        }
+    }
+
+    /// What types can't rule out; options are named relative to this table.
+    pub fn problems(&self) -> Vec<Problem> {
+        let problem = |option: &str, message: &str, help: &str| Problem {
+            option: option.to_owned(),
+            message: message.to_owned(),
+            help: help.to_owned(),
+        };
+        let mut problems = Vec::new();
+        let usable = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        if !url::Url::parse(self.url.expose()).is_ok_and(usable) {
+            problems.push(problem("url", "is not an http or https url", "write it like https://host"));
+        }
+        let numbers = [
+            ("requests_per_second", self.requests_per_second == 0),
+            ("burst", self.burst == 0),
+            ("max_in_flight", self.max_in_flight == 0),
+            ("timeout", self.timeout.is_zero()),
+        ];
+        for (option, _) in numbers.iter().filter(|(_, zero)| *zero) {
+            problems.push(problem(option, "must be more than zero", "leave it out for the default"));
+        }
+        if headers(&self.headers).is_none() {
+            problems.push(problem("headers", "hold a character that headers can't", "visible ASCII only"));
+        }
+        problems
+    }
+}
+
+/// Why something could not be fetched.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// The node says that the slot was skipped or that it lost the block; no proof of either.
+    #[error("slot {slot}: the node calls it skipped or lost")]
+    ClaimedSkipped {
+        /// The slot.
+        slot: Slot,
+    },
+    /// The node has not got there, or says so of a slot that it will never have.
+    #[error("slot {slot}: not available yet")]
+    NotAvailableYet {
+        /// The slot.
+        slot: Slot,
+    },
+    /// The node keeps less history than that.
+    #[error("slot {slot}: no longer kept by the node")]
+    CleanedUp {
+        /// The slot.
+        slot: Slot,
+        /// The first slot that it keeps, if it said so.
+        first_available: Option<Slot>,
+    },
+    /// The node wants to be asked less.
+    #[error("rate limited by the node")]
+    RateLimited {
+        /// The wait that it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The node failed again and again and is left alone for a while.
+    #[error("the node is left alone after failing repeatedly")]
+    Resting {
+        /// When it will be asked again.
+        retry_after: Duration,
+    },
+    /// The node could not be reached, did not answer, or answered as a proxy in trouble does.
+    #[error("the node can't be reached: {0}")]
+    Transport(String),
+    /// The node answered with something that is not what was asked for.
+    #[error("slot {slot}: malformed answer: {what}")]
+    Malformed {
+        /// The slot, or the first one of a list.
+        slot: Slot,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The node refuses: no history, no such method, wrong key.
+    #[error("the node refuses: {message} ({code})")]
+    Refused {
+        /// JSON-RPC's or HTTP's code.
+        code: i64,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl FetchError {
+    /// Whether the same request may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::CleanedUp { .. } | Self::Refused { .. } => false,
+            Self::ClaimedSkipped { .. }
+            | Self::NotAvailableYet { .. }
+            | Self::RateLimited { .. }
+            | Self::Resting { .. }
+            | Self::Transport(_)
+            | Self::Malformed { .. } => true,
+        }
+    }
+
+    /// When to come back at the earliest, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } => *retry_after,
+            Self::Resting { retry_after } => Some(*retry_after),
+            _ => None,
+        }
+    }
+}
+
+/// A block as frames: its transactions by index, then its meta.
+#[derive(Debug, Clone)]
+pub struct FetchedBlock {
+    /// The slot.
+    pub slot: Slot,
+    /// The frames.
+    pub frames: Vec<Frame>,
+}
+
+/// Asks one RPC node.
+pub struct RpcFetcher {
+    client: RpcClient,
+    clock: Clock,
+    limit: Mutex<RateLimit>,
+    breaker: Mutex<Breaker>,
+    permits: Semaphore,
+}
+
+impl RpcFetcher {
+    /// A fetcher; nothing is sent yet. `options` has no [`RpcOptions::problems`].
+    ///
+    /// # Errors
+    /// If the system's TLS can't be set up, or a header is not usable.
+    pub fn try_new(options: &RpcOptions, clock: Clock) -> Result<Self, FetchError> {
+        let unusable = || FetchError::Refused { code: 0, message: "a header is not usable".to_owned() };
+        let http = reqwest::Client::builder()
+            .default_headers(headers(&options.headers).ok_or_else(unusable)?)
+            .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
+            .timeout(options.timeout)
+            .build()
+            .map_err(|error| FetchError::Transport(error.without_url().to_string()))?;
+        let sender = HttpSender::new(http, options.url.clone(), MAX_ANSWER_BYTES);
+        Ok(Self {
+            client: RpcClient::new_sender(sender, RpcClientConfig::default()),
+            clock,
+            limit: Mutex::new(RateLimit::new(options.requests_per_second, options.burst)),
+            breaker: Mutex::new(Breaker::new()),
+            permits: Semaphore::new(options.max_in_flight),
+        })
+    }
+
+    /// The slots from `first` to `last` that the node says have a block, in rising order.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn blocks(
+        &self,
+        first: Slot,
+        last: Slot,
+        commitment: Commitment,
+    ) -> Result<Vec<Slot>, FetchError> {
+        let mut slots = Vec::new();
+        let mut next = first;
+        while next <= last {
+            let end = last.min(next.saturating_add(MAX_LISTED_SLOTS - 1));
+            let params = json!([next, end, { "commitment": rpc_commitment(commitment) }]);
+            let part: Vec<Slot> = self.ask(RpcRequest::GetBlocks, params, next).await?;
+            let rising = part.windows(2).all(|pair| pair[0] < pair[1]);
+            if !rising || part.iter().any(|slot| !(next..=end).contains(slot)) {
+                let what = "a list of slots that was not asked for".to_owned();
+                return Err(FetchError::Malformed { slot: next, what });
+            }
+            slots.extend(part);
+            let Some(after) = end.checked_add(1) else { break };
+            next = after;
+        }
+        Ok(slots)
+    }
+
+    /// The block of `slot`.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn block(&self, slot: Slot, commitment: Commitment) -> Result<FetchedBlock, FetchError> {
+        let answer = match self.raw_block(slot, commitment, MAX_VERSION).await {
+            // Some providers know no version above the one that is in use.
+            Err(FetchError::Refused { code: INVALID_PARAMS, .. }) => {
+                self.raw_block(slot, commitment, 0).await
+            }
+            answer => answer,
+        }?;
+        let malformed = |what: String| FetchError::Malformed { slot, what };
+        // Megabytes of base64 and JSON are taken apart beside the async threads.
+        let converted = tokio::task::spawn_blocking(move || convert::block(slot, answer)).await;
+        let frames: Result<Vec<Frame>, ConvertError> =
+            converted.map_err(|error| malformed(error.to_string()))?;
+        Ok(FetchedBlock { slot, frames: frames.map_err(|error| malformed(error.to_string()))? })
+    }
+
+    /// The node's newest slot.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn slot(&self, commitment: Commitment) -> Result<Slot, FetchError> {
+        let params = json!([{ "commitment": commitment.to_string() }]);
+        self.ask(RpcRequest::GetSlot, params, 0).await
+    }
+
+    /// Whether the node is not left alone because it failed repeatedly.
+    pub fn is_healthy(&self) -> bool {
+        lock(&self.breaker).is_closed()
+    }
+
+    async fn raw_block(&self, slot: Slot, commitment: Commitment, version: u8) -> Result<Value, FetchError> {
+        let config = json!({
+            "encoding": "base64",
+            "transactionDetails": "full",
+            "rewards": true,
+            "maxSupportedTransactionVersion": version,
+            "commitment": rpc_commitment(commitment),
+        });
+        let answer: Option<Value> = self.ask(RpcRequest::GetBlock, json!([slot, config]), slot).await?;
+        answer.ok_or(FetchError::NotAvailableYet { slot })
+    }
+
+    /// Sends one request when it is its turn.
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        request: RpcRequest,
+        params: Value,
+        slot: Slot,
+    ) -> Result<T, FetchError> {
+        let now = self.clock.now();
+        lock(&self.breaker).pass(now).map_err(|retry_after| FetchError::Resting { retry_after })?;
+        let _permit =
+            self.permits.acquire().await.map_err(|error| FetchError::Transport(error.to_string()))?;
+        let wait = lock(&self.limit).reserve(self.clock.now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+        let answer = self.client.send(request, params).await.map_err(|error| classify(&error, slot));
+        self.learn_from(answer.as_ref().err());
+        answer
+    }
+
+    fn learn_from(&self, error: Option<&FetchError>) {
+        let now = self.clock.now();
+        match error {
+            Some(FetchError::Transport(_)) => lock(&self.breaker).on_failure(now),
+            Some(FetchError::RateLimited { retry_after }) => {
+                lock(&self.breaker).on_answer();
+                lock(&self.limit).pause(now, retry_after.unwrap_or(Duration::from_secs(1)));
+            }
+            _ => lock(&self.breaker).on_answer(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Blocks are not served below confirmed.
+fn rpc_commitment(commitment: Commitment) -> &'static str {
+    match commitment {
+        Commitment::Processed | Commitment::Confirmed => "confirmed",
+        Commitment::Finalized => "finalized",
+    }
+}
+
+fn headers(options: &BTreeMap<String, Secret>) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in options {
+        let mut value = HeaderValue::from_str(value.expose()).ok()?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
+    }
+    Some(headers)
+}
+
+fn classify(error: &ClientError, slot: Slot) -> FetchError {
+    if let Some(refusal) = Refusal::of(error) {
+        return match refusal {
+            Refusal::RateLimited { retry_after } => FetchError::RateLimited { retry_after: *retry_after },
+            Refusal::Status(status @ (400..=407 | 410..=428)) => {
+                FetchError::Refused { code: i64::from(*status), message: "HTTP".to_owned() }
+            }
+            Refusal::Status(_) | Refusal::Transport(_) => FetchError::Transport(refusal.to_string()),
+            Refusal::TooLarge(_) | Refusal::NotRpc(_) => {
+                FetchError::Malformed { slot, what: refusal.to_string() }
+            }
+        };
+    }
+    match error.kind() {
+        ClientErrorKind::RpcError(RpcError::RpcResponseError { code, message, .. }) => {
+            classify_code(*code, message, slot)
+        }
+        ClientErrorKind::SerdeJson(error) => FetchError::Malformed { slot, what: error.to_string() },
+        other => FetchError::Transport(other.to_string()),
+    }
+}
+
+fn classify_code(code: i64, message: &str, slot: Slot) -> FetchError {
+    match code {
+        429 | -32429 => FetchError::RateLimited { retry_after: None },
+        // Some providers use the number of "skipped" for their own limit.
+        _ if message.contains("request limit") => FetchError::RateLimited { retry_after: None },
+        code::JSON_RPC_SERVER_ERROR_SLOT_SKIPPED
+        | code::JSON_RPC_SERVER_ERROR_LONG_TERM_STORAGE_SLOT_SKIPPED => FetchError::ClaimedSkipped { slot },
+        code::JSON_RPC_SERVER_ERROR_BLOCK_NOT_AVAILABLE
+        | code::JSON_RPC_SERVER_ERROR_BLOCK_STATUS_NOT_AVAILABLE_YET
+        | code::JSON_RPC_SERVER_ERROR_MIN_CONTEXT_SLOT_NOT_REACHED => FetchError::NotAvailableYet { slot },
+        code::JSON_RPC_SERVER_ERROR_BLOCK_CLEANED_UP => {
+            FetchError::CleanedUp { slot, first_available: first_available(message) }
+        }
+        code::JSON_RPC_SERVER_ERROR_NODE_UNHEALTHY
+        | code::JSON_RPC_SERVER_ERROR_NO_SNAPSHOT
+        | code::JSON_RPC_SERVER_ERROR_LONG_TERM_STORAGE_UNREACHABLE
+        | -32603 => FetchError::Transport(format!("{message} ({code})")),
+        _ => FetchError::Refused { code, message: message.to_owned() },
+    }
+}
+
+/// Reads "Block 5 cleaned up, does not exist on node. First available block: 77".
+fn first_available(message: &str) -> Option<Slot> {
+    let (_, number) = message.rsplit_once("First available block: ")?;
+    number.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
+}
+
+#[cfg(test)]
+#[path = "rpc_tests.rs"]
+mod tests;
