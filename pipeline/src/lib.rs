@@ -3,4 +3,7 @@
 pub mod commands;
 pub mod kinds;
 pub mod plan;
+pub mod report;
 mod rules;
+#[cfg(test)]
+mod testing;

@@ -45,17 +45,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order of the protocol's field numbers.
+    /// Every kind, in the order of the enum.
     pub const ALL: [Self; 11] = [
         Self::Account,
         Self::Slot,
         Self::Transaction,
+        Self::TransactionStatus,
         Self::Block,
         Self::Ping,
+        Self::Pong,
         Self::BlockMeta,
         Self::Entry,
-        Self::Pong,
-        Self::TransactionStatus,
         Self::BlockFooter,
         Self::EntryUpdateParent,
     ];

@@ -14,9 +14,12 @@ pub mod dedupe;
 pub mod edge;
 pub mod entry;
 pub mod filter;
+#[cfg(test)]
+mod fixtures;
 pub mod frame;
 pub mod gap_detector;
 pub mod merge;
+pub mod metrics_tap;
 pub mod node;
 pub mod recovery;
 pub mod slot;

@@ -224,6 +224,9 @@ impl Transaction {
                     self.read_info(pass, field.message("SubscribeUpdateTransactionInfo")?)?;
                 }
                 2 => self.slot = field.varint()?,
+                3 => {
+                    field.varint()?;
+                }
                 _ => {}
             }
         }
@@ -417,7 +420,11 @@ impl Transaction {
                 2 => {
                     let instruction = pass.instruction(field.message("InnerInstruction")?)?;
                     let inner_index = (self.inner_instructions.len() - first) as u32;
-                    self.inner_instructions.push(InnerInstruction { outer_index: 0, inner_index, instruction });
+                    self.inner_instructions.push(InnerInstruction {
+                        outer_index: 0,
+                        inner_index,
+                        instruction,
+                    });
                 }
                 _ => {}
             }

@@ -541,3 +541,6 @@ impl Stage for GapDetector {
         show(Metric::new("finalized_slot", self.finalized));
     }
 }
+
+#[cfg(test)]
+mod tests;

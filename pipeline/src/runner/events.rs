@@ -1,0 +1,60 @@
+//! The event log: one task that turns the events of all nodes into log lines.
+
+use std::sync::Arc;
+
+use sluice_stages::stage::Event;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Watch, is_grave};
+
+/// Starts the log; it ends when all senders are gone.
+pub(super) fn spawn_log(capacity: usize, watch: Watch) -> (mpsc::Sender<(Arc<str>, Event)>, JoinHandle<()>) {
+    let (sender, mut events) = mpsc::channel::<(Arc<str>, Event)>(capacity);
+    let log = tokio::spawn(async move {
+        while let Some((node, event)) = events.recv().await {
+            show(&watch, &node, &event);
+        }
+    });
+    (sender, log)
+}
+
+fn show(watch: &Watch, node: &str, event: &Event) {
+    if is_grave(event) {
+        show_grave(node, event);
+        return;
+    }
+    match event {
+        Event::Connected { endpoint } => {
+            tracing::info!(node, endpoint = watch.endpoint(*endpoint), "connected");
+        }
+        Event::Disconnected { endpoint, reason } => {
+            tracing::warn!(node, endpoint = watch.endpoint(*endpoint), reason, "disconnected");
+        }
+        Event::Malformed { endpoint, slot, reason } => {
+            tracing::warn!(node, endpoint = watch.endpoint(*endpoint), slot, reason, "malformed update");
+        }
+        Event::GapFound { first, last } => tracing::info!(node, first, last, "gap found"),
+        Event::GapFilled { slot, way } => tracing::info!(node, slot, way = way.name(), "gap filled"),
+        Event::Discarded { slot, reason } => tracing::debug!(node, slot, reason, "discarded"),
+        Event::GivenUp { first, last } => {
+            tracing::warn!(node, first, last, "memory is short, to be fetched again");
+        }
+        Event::CommitmentSwitched { level } => tracing::info!(node, %level, "commitment switched"),
+        Event::Committed { dataset, first, last, rows } => {
+            tracing::debug!(node, dataset, first, last, rows, "committed");
+        }
+        Event::HoleOpened { .. } | Event::CommitFailed { .. } | Event::Contradiction { .. } => {}
+    }
+}
+
+fn show_grave(node: &str, event: &Event) {
+    match event {
+        Event::HoleOpened { slot, reason } => tracing::error!(node, slot, reason, "hole"),
+        Event::CommitFailed { first, reason } => {
+            tracing::error!(node, first, reason, "commit failed, to be tried again")
+        }
+        Event::Contradiction { slot, reason } => tracing::warn!(node, slot, reason, "contradiction"),
+        _ => {}
+    }
+}

@@ -1,0 +1,242 @@
+use super::*;
+use crate::batch::SessionId;
+use crate::block::Block;
+use crate::fixtures::*;
+
+const ALL: Scope =
+    Scope { transactions: Want::Everything, entries: Want::Everything, accounts: Want::Everything };
+
+fn detector(scope: Scope) -> GapDetector {
+    GapDetector::new(GapDetectorOptions::default(), scope, Start::At(9))
+}
+
+fn feed(detector: &mut GapDetector, at: u64, updates: impl IntoIterator<Item = Update>) -> Output {
+    let mut out = Output::default();
+    detector.on_batch(Timestamp(at), 0, batch(updates), &mut out);
+    out
+}
+
+fn tick(detector: &mut GapDetector, at: Duration) -> Output {
+    let mut out = Output::default();
+    detector.on_tick(Timestamp(0).after(at), &mut out);
+    out
+}
+
+fn blocks(out: &Output) -> Vec<&Block> {
+    let block = |item| match item {
+        &Item::Block(ref block) => Some(block.as_ref()),
+        _ => None,
+    };
+    out.items.iter().filter_map(block).collect()
+}
+
+fn gaps(out: &Output) -> Vec<Gap> {
+    let gap = |item: &Item| match item {
+        Item::Gap(gap) => Some(*gap),
+        _ => None,
+    };
+    out.items.iter().filter_map(gap).collect()
+}
+
+fn whole_slot(endpoint: u16, bank: u64, slot: Slot, parent: Slot) -> Vec<Update> {
+    let transactions = (0..3).map(|index| transaction(endpoint, bank, slot, 0, index));
+    transactions.chain([meta(endpoint, bank, slot, 0, (parent, 0), 3)]).collect()
+}
+
+#[test]
+fn a_slot_goes_out_once_all_that_its_meta_counts_is_there() {
+    let mut detector = detector(TRANSACTIONS);
+    let mut updates = whole_slot(0, 1, 10, 9);
+    let last = updates.remove(2);
+    assert!(blocks(&feed(&mut detector, 0, updates)).is_empty(), "the meta alone closes nothing");
+    let out = feed(&mut detector, 0, [last]);
+    let indexes: Vec<u32> = blocks(&out)[0]
+        .transactions
+        .updates()
+        .expect("whole")
+        .iter()
+        .map(|update| update.frame.header.index)
+        .collect();
+    assert_eq!(indexes, [0, 1, 2]);
+}
+
+#[test]
+fn endpoints_that_saw_a_part_each_make_one_whole() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, [transaction(0, 1, 10, 0, 0), meta(0, 1, 10, 0, (9, 0), 3)]);
+    let rest = [transaction(1, 5, 10, 0, 1), transaction(1, 5, 10, 0, 2), meta(1, 5, 10, 0, (9, 0), 3)];
+    assert_eq!(blocks(&feed(&mut detector, 0, rest)).len(), 1);
+}
+
+#[test]
+fn a_lane_that_broke_off_before_its_meta_vouches_for_nothing() {
+    let mut detector = detector(TRANSACTIONS);
+    // Endpoint 0 delivers the beginning of a bank that is thrown away, endpoint 1 the end of the one that counts.
+    feed(&mut detector, 0, [transaction(0, 1, 10, 9, 0)]);
+    let out = feed(&mut detector, 0, [transaction(1, 5, 10, 0, 1), meta(1, 5, 10, 0, (9, 0), 2)]);
+    assert!(blocks(&out).is_empty());
+}
+
+#[test]
+fn two_versions_of_a_slot_are_never_mixed() {
+    let mut detector = detector(TRANSACTIONS);
+    let first = [transaction(0, 1, 10, 0, 0), transaction(0, 1, 10, 0, 1), meta(0, 1, 10, 0, (9, 0), 2)];
+    let second = [transaction(0, 2, 10, 7, 0), transaction(0, 2, 10, 0, 1), meta(0, 2, 10, 7, (9, 0), 2)];
+    let out = feed(&mut detector, 0, first.into_iter().chain(second));
+    let blocks = blocks(&out);
+    assert_eq!(blocks.iter().map(|block| block.blockhash()).collect::<Vec<_>>(), [hash(10, 0), hash(10, 7)]);
+    for (block, version) in blocks.iter().zip([0, 7]) {
+        let first = &block.transactions.updates().expect("whole")[0];
+        assert_eq!(first.frame.key(), transaction(0, 0, 10, version, 0).frame.key());
+    }
+}
+
+#[test]
+fn a_second_bank_without_an_id_voids_the_first() {
+    let mut detector = detector(TRANSACTIONS);
+    let created = || status(0, None, 10, Some(9), SlotStatus::CreatedBank);
+    feed(&mut detector, 0, [created(), transaction(0, 0, 10, 9, 0), created()]);
+    let out = feed(&mut detector, 0, [transaction(0, 0, 10, 0, 1), meta(0, 0, 10, 0, (9, 0), 2)]);
+    assert!(blocks(&out).is_empty(), "index 0 belongs to the bank that was thrown away");
+    assert_eq!(blocks(&feed(&mut detector, 0, [transaction(0, 0, 10, 0, 0)])).len(), 1);
+}
+
+#[test]
+fn where_counts_differ_the_larger_one_counts() {
+    let mut detector = detector(TRANSACTIONS);
+    let liar = [transaction(0, 1, 10, 0, 0), meta(0, 1, 10, 0, (9, 0), 2)];
+    feed(&mut detector, 0, liar);
+    let honest = (0..2).map(|index| transaction(1, 1, 10, 0, index)).chain([meta(1, 1, 10, 0, (9, 0), 3)]);
+    assert!(blocks(&feed(&mut detector, 0, honest)).is_empty());
+    assert_eq!(blocks(&feed(&mut detector, 0, [transaction(1, 1, 10, 0, 2)])).len(), 1);
+}
+
+#[test]
+fn more_transactions_than_the_meta_counts_is_a_contradiction_and_a_gap() {
+    let mut detector = detector(TRANSACTIONS);
+    let updates = (0..3).map(|index| transaction(0, 1, 10, 0, index)).chain([meta(0, 1, 10, 0, (9, 0), 2)]);
+    let out = feed(&mut detector, 0, updates);
+    assert!(blocks(&out).is_empty());
+    assert!(out.events.iter().any(|event| matches!(event, Event::Contradiction { slot: 10, .. })));
+    let gaps = gaps(&tick(&mut detector, Duration::from_secs(2)));
+    assert!(gaps.iter().any(|gap| gap.last == 10));
+}
+
+#[test]
+fn a_parent_that_nobody_sent_is_a_gap_after_the_grace_and_reaches_down_to_what_is_known() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
+    feed(&mut detector, 0, whole_slot(0, 1, 20, 15));
+    assert!(gaps(&tick(&mut detector, Duration::from_millis(999))).is_empty());
+    let found = gaps(&tick(&mut detector, Duration::from_millis(1_001)));
+    assert_eq!(found, [Gap { first: 10, last: 15, missing: Missing::Content }]);
+    assert!(gaps(&tick(&mut detector, Duration::from_secs(5))).is_empty(), "a gap is reported once");
+}
+
+#[test]
+fn a_jump_in_slot_numbers_is_no_gap() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
+    feed(&mut detector, 0, whole_slot(0, 1, 30, 9));
+    assert!(gaps(&tick(&mut detector, Duration::from_secs(60))).is_empty());
+}
+
+#[test]
+fn a_confirmed_slot_without_content_is_a_gap() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
+    feed(&mut detector, 0, [status(0, None, 10, Some(9), SlotStatus::Confirmed)]);
+    let found = gaps(&tick(&mut detector, Duration::from_secs(2)));
+    assert_eq!(found.iter().map(|gap| gap.last).collect::<Vec<_>>(), [10]);
+}
+
+#[test]
+fn entries_are_whole_only_up_to_the_blockhash() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    let mut updates = whole_slot(0, 1, 10, 9);
+    updates.push(entry(0, 10, 0, hash(1, 1), 3));
+    for update in &mut updates {
+        update.frame.header.bank_id = 1;
+    }
+    assert!(blocks(&feed(&mut detector, 0, updates)).is_empty(), "the last entry is missing");
+    let mut last = entry(0, 10, 1, hash(10, 0), 0);
+    last.frame.header.bank_id = 1;
+    assert_eq!(blocks(&feed(&mut detector, 0, [last]))[0].entries.updates().expect("whole").len(), 2);
+}
+
+#[test]
+fn a_slot_goes_on_without_entries_after_their_grace_and_again_with_them() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    feed(&mut detector, 0, whole_slot(0, 0, 10, 9));
+    let out = tick(&mut detector, Duration::from_secs(3));
+    assert!(blocks(&out)[0].entries.is_missing());
+    assert!(gaps(&out).contains(&Gap { first: 10, last: 10, missing: Missing::Extras }));
+    let out = feed(&mut detector, 3_100_000, [entry(0, 10, 0, hash(10, 0), 3)]);
+    assert!(!blocks(&out)[0].entries.is_missing());
+}
+
+fn account_slot(detector: &mut GapDetector, endpoint: u16, slot: Slot, writes: &[(u8, u64, u64)]) {
+    let writes =
+        writes.iter().map(|&(key, lamports, version)| account(endpoint, slot, key, lamports, version));
+    feed(detector, 0, writes.chain([meta(endpoint, 0, slot, 0, (slot - 1, 0), 0)]));
+}
+
+#[test]
+fn accounts_are_the_last_writes_of_a_lane_that_saw_the_whole_slot() {
+    let scope = Scope { entries: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    account_slot(&mut detector, 0, 9, &[(1, 1, 1)]);
+    account_slot(&mut detector, 0, 10, &[(2, 5, 3), (1, 7, 5), (1, 6, 4)]);
+    let confirmed = |slot| status(0, None, slot, Some(slot - 1), SlotStatus::Confirmed);
+    let out = feed(&mut detector, 0, [confirmed(9), confirmed(10)]);
+    let blocks = blocks(&out);
+    assert_eq!(blocks.len(), 1, "slot 9 may have begun before the session did");
+    let lamports: Vec<u64> = blocks[0]
+        .accounts
+        .updates()
+        .expect("whole")
+        .iter()
+        .map(|update| crate::account::Account::read(update.frame.body()).expect("valid").lamports)
+        .collect();
+    assert_eq!(lamports, [7, 5]);
+}
+
+#[test]
+fn a_status_names_the_version_of_the_bank_that_it_is_about() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 10, 9));
+    let out = feed(&mut detector, 0, [status(0, Some(1), 10, Some(9), SlotStatus::Finalized)]);
+    let named = out.items.iter().any(
+        |item| matches!(item, Item::Status(status) if status.blockhash == Some(hash(10, 0)) && status.slot == 10),
+    );
+    assert!(named);
+}
+
+#[test]
+fn nothing_owed_is_forgotten_silently() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
+    feed(&mut detector, 0, [meta(0, 1, 10, 0, (9, 0), 3)]);
+    let mut reported = Vec::new();
+    for slot in 11..1_000 {
+        let out = feed(&mut detector, 0, whole_slot(0, 1, slot, slot - 1));
+        reported.extend(gaps(&out));
+    }
+    assert!(reported.iter().any(|gap| gap.last == 10));
+    assert!(detector.slots.len() <= 513);
+}
+
+#[test]
+fn a_session_that_ends_covers_nothing_it_did_not_see_the_end_of() {
+    let scope = Scope { entries: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    account_slot(&mut detector, 0, 9, &[(1, 1, 1)]);
+    account_slot(&mut detector, 0, 10, &[(1, 2, 2)]);
+    let mut out = Output::default();
+    let closed = Session::Closed { id: SessionId { endpoint: 0, number: 0 }, at: Timestamp(0) };
+    detector.on_batch(Timestamp(0), 0, vec![Item::Session(closed)], &mut out);
+    let out = tick(&mut detector, Duration::from_secs(10));
+    assert!(blocks(&out).iter().all(|block| block.accounts.is_missing()));
+}
