@@ -88,6 +88,8 @@ pub struct Inputs<'a> {
     pub span: Span,
     /// What it lists, as far as it could be understood.
     pub list: Vec<Input<'a>>,
+    /// Whether all of it could.
+    pub is_whole: bool,
 }
 
 /// A node as the text has it.
@@ -298,9 +300,12 @@ impl Reader<'_> {
     fn inputs<'a>(&mut self, what: &str, table: &mut DeTable<'a>) -> Option<Inputs<'a>> {
         let (key, value) = table.remove_entry("inputs")?;
         let span = value.span();
-        let list = match value.into_inner() {
+        let (list, is_whole) = match value.into_inner() {
             DeValue::Array(array) => {
-                array.iter().filter_map(|element| self.input(what, element.clone())).collect()
+                let read = |element: &Spanned<DeValue<'a>>| self.input(what, element.clone());
+                let list: Vec<_> = array.iter().filter_map(read).collect();
+                let is_whole = list.len() == array.len();
+                (list, is_whole)
             }
             other => {
                 let help = match &other {
@@ -308,10 +313,10 @@ impl Reader<'_> {
                     _ => "write `inputs = [\"name\"]`".to_owned(),
                 };
                 self.wrong_type(&format!("`inputs` of {what}"), span, "a list of names", &other, Some(help));
-                return None;
+                (Vec::new(), false)
             }
         };
-        Some(Inputs { span: key.span(), list })
+        Some(Inputs { span: key.span(), list, is_whole })
     }
 
     fn input<'a>(&mut self, what: &str, value: Spanned<DeValue<'a>>) -> Option<Input<'a>> {

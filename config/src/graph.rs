@@ -60,6 +60,8 @@ pub struct GraphNode {
     pub inputs_span: Option<Span>,
     /// What it reads.
     pub inputs: Vec<Read>,
+    /// Whether these are all of its inputs; not, if some could not be understood.
+    pub is_whole: bool,
 }
 
 impl GraphNode {
@@ -79,6 +81,7 @@ impl GraphNode {
             gives,
             inputs_span: inputs.map(|inputs| inputs.span.clone()),
             inputs: inputs.into_iter().flat_map(|inputs| inputs.list.iter().map(read)).collect(),
+            is_whole: inputs.is_none_or(|inputs| inputs.is_whole),
         }
     }
 
@@ -266,7 +269,7 @@ impl<'g> Connector<'g, '_> {
                 return upstream;
             }
             (None, Section::Stages | Section::Sinks) => self.missing_inputs(node, &node.span),
-            (Some(span), _) if node.inputs.is_empty() => self.missing_inputs(node, span),
+            (Some(span), _) if node.inputs.is_empty() && node.is_whole => self.missing_inputs(node, span),
             _ => {}
         }
         for (index, read) in node.inputs.iter().enumerate() {
@@ -337,6 +340,9 @@ impl<'g> Connector<'g, '_> {
     }
 
     fn unread(&mut self, upstream: &[Vec<usize>]) {
+        if self.nodes.iter().any(|node| !node.is_whole) {
+            return;
+        }
         let mut is_read = vec![false; self.nodes.len()];
         upstream.iter().flatten().for_each(|from| is_read[*from] = true);
         for (node, is_read) in self.nodes.iter().zip(is_read) {

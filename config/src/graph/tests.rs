@@ -25,6 +25,7 @@ fn node(section: Section, name: &str, inputs: &[&str]) -> GraphNode {
         },
         inputs_span: (section != Section::Sources).then_some(0..1),
         inputs: inputs.iter().enumerate().map(read).collect(),
+        is_whole: true,
     }
 }
 
