@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Where a pipeline's items go: Parquet files, and nowhere at all; and the offline audit of what was written.
+
+pub mod discard;
+pub mod parquet;

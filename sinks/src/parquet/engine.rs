@@ -1,0 +1,219 @@
+//! The sink without its task: blocks in, committed files and events out. Runs on rayon, never on an async thread.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use sluice_stages::block::Block;
+use sluice_stages::slot::{Slot, Timestamp};
+use sluice_stages::stage::{Event, Metric};
+use thiserror::Error;
+
+use super::commit::{CommitError, Committer};
+use super::dataset::Track;
+use super::disk::Disk;
+use super::encode::{EncodedFile, Encoder, OpenFiles, SlotRows};
+use super::planner::{Load, Planner, Skip, Step};
+use super::range::CommitRange;
+use super::schema::EncodeError;
+
+/// Slots whose rows are made at once: enough for every core, few enough that their rows are no burden to memory.
+const LOADS_AT_ONCE: usize = 16;
+
+/// Why the sink can't go on.
+#[derive(Debug, Error)]
+pub(crate) enum EngineError {
+    /// Rows or files could not be made.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A file is there and is not the one that belongs there.
+    #[error(transparent)]
+    Commit(CommitError),
+}
+
+/// What it has done, for the metrics.
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    ranges: u64,
+    files: u64,
+    rows: u64,
+    bytes: u64,
+    failures: u64,
+}
+
+/// Planner, encoder and committer, put together.
+pub(crate) struct Engine<D> {
+    planner: Planner,
+    encoder: Encoder,
+    committer: Committer<D>,
+    open: BTreeMap<(CommitRange, Track), OpenFiles>,
+    /// Complete files that are not durable yet; not empty only while the disk refuses.
+    refused: Vec<Vec<EncodedFile>>,
+    counts: Counts,
+}
+
+impl<D: Disk> Engine<D> {
+    /// An engine that has done nothing yet.
+    pub(crate) fn new(planner: Planner, encoder: Encoder, committer: Committer<D>) -> Self {
+        let (open, refused) = (BTreeMap::new(), Vec::new());
+        Self { planner, encoder, committer, open, refused, counts: Counts::default() }
+    }
+
+    /// Takes blocks in, and does whatever they make possible.
+    pub(crate) fn accept<'a>(
+        &mut self,
+        blocks: impl IntoIterator<Item = &'a Block>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), EngineError> {
+        let mut steps = Vec::new();
+        let mut loads = Vec::new();
+        for block in blocks {
+            self.planner.accept(block, &mut steps);
+            for step in steps.drain(..) {
+                self.step(step, &mut loads, events)?;
+            }
+        }
+        self.encode(&mut loads)
+    }
+
+    /// Whether files wait for the disk; nothing should be accepted until they are durable.
+    pub(crate) fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Tries again to make durable what the disk refused.
+    pub(crate) fn retry(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        for files in std::mem::take(&mut self.refused) {
+            self.commit(files, events)?;
+        }
+        Ok(())
+    }
+
+    /// Slots to ask for again, if it is time to.
+    pub(crate) fn requests(&mut self, now: Timestamp) -> Vec<Slot> {
+        self.planner.requests(now)
+    }
+
+    /// Notes that the request made at `now` was accepted.
+    pub(crate) fn on_requested(&mut self, now: Timestamp) {
+        self.planner.on_requested(now);
+    }
+
+    /// Ranges that are not complete.
+    pub(crate) fn open_ranges(&self) -> usize {
+        self.planner.open_ranges()
+    }
+
+    /// The committer.
+    #[cfg(test)]
+    pub(crate) fn committer(&self) -> &Committer<D> {
+        &self.committer
+    }
+
+    /// Shows the current value of each metric.
+    pub(crate) fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        let open_bytes: usize = self.open.values().map(OpenFiles::size_bytes).sum();
+        show(Metric::new("parquet_committed_ranges_total", self.counts.ranges));
+        show(Metric::new("parquet_committed_files_total", self.counts.files));
+        show(Metric::new("parquet_committed_rows_total", self.counts.rows));
+        show(Metric::new("parquet_committed_bytes_total", self.counts.bytes));
+        show(Metric::new("parquet_commit_failures_total", self.counts.failures));
+        show(Metric::new("parquet_open_ranges", self.planner.open_ranges() as u64));
+        show(Metric::new("parquet_open_bytes", open_bytes as u64));
+        show(Metric::new("parquet_waiting_bytes", self.planner.waiting_bytes() as u64));
+    }
+
+    fn step(
+        &mut self,
+        step: Step,
+        loads: &mut Vec<(CommitRange, Track, Load)>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), EngineError> {
+        match step {
+            Step::Encode(range, track, load) => {
+                loads.push((range, track, load));
+                if loads.len() >= LOADS_AT_ONCE {
+                    self.encode(loads)?;
+                }
+            }
+            Step::Commit(range, track, skips) => {
+                self.encode(loads)?;
+                self.finish(range, track, &skips, events)?;
+            }
+            Step::Forget(range, track) => {
+                loads.retain(|(other, on, _)| (*other, *on) != (range, track));
+                self.open.remove(&(range, track));
+            }
+            Step::Report(event) => events.push(event),
+        }
+        Ok(())
+    }
+
+    /// Makes the rows of all loads at once, then lets all files grow at once.
+    fn encode(&mut self, loads: &mut Vec<(CommitRange, Track, Load)>) -> Result<(), EngineError> {
+        let encoder = &self.encoder;
+        let made = |(range, track, load): (CommitRange, Track, Load)| {
+            encoder.rows(&load).map(|rows| ((range, track), rows))
+        };
+        let made: Result<Vec<_>, EncodeError> = loads.par_drain(..).map(made).collect();
+        let mut by_file: BTreeMap<(CommitRange, Track), Vec<SlotRows>> = BTreeMap::new();
+        for (file, rows) in made? {
+            by_file.entry(file).or_default().push(rows);
+        }
+        for &(range, track) in by_file.keys() {
+            if !self.open.contains_key(&(range, track)) {
+                self.open.insert((range, track), encoder.begin(range, track)?);
+            }
+        }
+        self.open
+            .par_iter_mut()
+            .try_for_each(|(file, open)| by_file.get(file).map_or(Ok(()), |rows| open.append(rows)))?;
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        range: CommitRange,
+        track: Track,
+        skips: &[Skip],
+        events: &mut Vec<Event>,
+    ) -> Result<(), EngineError> {
+        let open = match self.open.remove(&(range, track)) {
+            Some(open) => open,
+            None => self.encoder.begin(range, track)?,
+        };
+        let files = self.encoder.finish(open, skips)?;
+        self.commit(files, events)
+    }
+
+    fn commit(&mut self, files: Vec<EncodedFile>, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let Some(first) = files.first().map(|file| file.range.first) else { return Ok(()) };
+        match self.committer.commit(&files) {
+            Ok(()) => {
+                self.counts.ranges += 1;
+                for file in files {
+                    self.counts.files += 1;
+                    self.counts.rows += file.rows;
+                    self.counts.bytes += file.chunks.iter().map(Vec::len).sum::<usize>() as u64;
+                    let CommitRange { first, last } = file.range;
+                    events.push(Event::Committed {
+                        dataset: file.dataset.name(),
+                        first,
+                        last,
+                        rows: file.rows,
+                    });
+                }
+                Ok(())
+            }
+            Err(error) if error.is_retryable() => {
+                self.counts.failures += 1;
+                events.push(Event::CommitFailed { first, reason: error.to_string() });
+                self.refused.push(files);
+                Ok(())
+            }
+            Err(error) => Err(EngineError::Commit(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

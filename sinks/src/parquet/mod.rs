@@ -1,0 +1,35 @@
+//! The Parquet sink: canonical blocks in, files out that are complete, durable and reproducible.
+//!
+//! ```text
+//!  inbox ─ task ──blocks──► planner ──steps──► encoder (rayon) ──files──► committer ──► <dataset>/epoch=E/F-L.parquet
+//!            ▲                 │                                            │
+//!            └── requests ─────┴─ what waits behind a hole, bounded         └─ refused: nothing is read, tried again
+//! ```
+//!
+//! A file stands for a fixed, aligned range of slots and is there only if all of them are in it. Its bytes depend on
+//! the chain's content and the folder's settings alone. Blocks may come in any order and more than once; anything that
+//! is not a block is ignored.
+
+mod cells;
+mod commit;
+mod dataset;
+mod disk;
+mod encode;
+mod engine;
+mod errors;
+mod folder;
+mod meta;
+mod options;
+mod planner;
+mod range;
+mod schema;
+mod sink;
+mod tables;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use cells::KeyFormat;
+pub use dataset::Dataset;
+pub use options::{ParquetOptions, StartSlot, StartWord};
+pub use range::CommitRange;
+pub use schema::schema;
