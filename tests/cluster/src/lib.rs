@@ -1,5 +1,16 @@
 //! A simulated Solana cluster: it plays a ledger as several endpoints that speak the Yellowstone gRPC protocol, and as
 //! a JSON-RPC server, with faults from a seeded script.
+//!
+//! [`ledger`] is what is on the chain, [`cluster`] plays it in virtual time, [`server`] serves that on the loopback
+//! interface, and [`truth`] tells what a correct client ends up with. Nothing here depends on the program under test.
 
+pub mod cluster;
+pub mod faults;
 pub mod ledger;
 mod random;
+pub mod truth;
+
+pub use cluster::{Cluster, Config, Emission, Endpoint, Level, Refusal, Rpc, RpcOutcome, Subscription};
+pub use faults::{Fault, Profile};
+pub use ledger::{GeneratedLedger, Ledger, LedgerError, LedgerFile};
+pub use truth::{Truth, TruthSlot};

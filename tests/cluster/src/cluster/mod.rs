@@ -1,0 +1,142 @@
+//! The cluster itself: pure, in virtual time.
+//!
+//! Time is a [`Duration`] since the cluster's start and always an argument, so that a test can drive all of it from one
+//! thread, and the servers can by the wall clock. Nothing here waits, spawns or opens a socket.
+
+mod answer;
+mod endpoint;
+mod filter;
+mod frame;
+mod rpc;
+mod script;
+mod subscription;
+mod timeline;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::faults::{Fault, FaultPlan, Profile};
+use crate::ledger::Ledger;
+use crate::truth::Truth;
+
+pub use endpoint::{Endpoint, Refusal};
+pub use rpc::{Rpc, RpcOutcome};
+pub use subscription::{Emission, Subscription};
+pub use timeline::Level;
+
+use timeline::Timeline;
+
+/// How a ledger is played.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Number of endpoints.
+    pub endpoints: usize,
+    /// Seeds the faults and latencies; never the ledger.
+    pub seed: u64,
+    /// How much goes wrong.
+    pub faults: Profile,
+    /// From slot to slot; 400 ms on mainnet.
+    pub slot_time: Duration,
+    /// Slots that an endpoint can replay; 0 is a server without replay. Plugins have 150 by default.
+    pub replay_window: u64,
+    /// Slots from processed to confirmed.
+    pub confirmed_after: u64,
+    /// Slots from processed to finalized; 32 on mainnet.
+    pub finalized_after: u64,
+    /// The `x-token` that endpoints ask for.
+    pub x_token: Option<String>,
+    /// Whether some endpoints play servers of another kind: proto 12 (no bank ids), or a leader's own node (0 entries in
+    /// block metas).
+    pub mixed_servers: bool,
+    /// Unix time of the cluster's start, for `created_at`.
+    pub unix_start: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            endpoints: 3,
+            seed: 0,
+            faults: Profile::default(),
+            slot_time: Duration::from_millis(400),
+            replay_window: 150,
+            confirmed_after: 2,
+            finalized_after: 32,
+            x_token: None,
+            mixed_servers: true,
+            unix_start: Duration::from_secs(1_744_200_000),
+        }
+    }
+}
+
+/// What all parts of a cluster share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) ledger: Ledger,
+    pub(crate) config: Config,
+    pub(crate) timeline: Timeline,
+    pub(crate) plan: FaultPlan,
+}
+
+/// A simulated cluster.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+    endpoints: Vec<Arc<Endpoint>>,
+    rpc: Arc<Rpc>,
+}
+
+impl Cluster {
+    /// A cluster that plays a ledger.
+    pub fn new(ledger: Ledger, config: Config) -> Self {
+        let timeline = Timeline::new(&config, ledger.length());
+        let plan = FaultPlan::new(config.faults, config.seed);
+        let shared = Arc::new(Shared { ledger, config, timeline, plan });
+        let endpoint = |index| Arc::new(Endpoint::new(Arc::clone(&shared), index));
+        Self {
+            endpoints: (0..shared.config.endpoints).map(endpoint).collect(),
+            rpc: Arc::new(Rpc::new(Arc::clone(&shared))),
+            shared,
+        }
+    }
+
+    /// The Yellowstone endpoints.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// The JSON-RPC side.
+    pub fn rpc(&self) -> &Arc<Rpc> {
+        &self.rpc
+    }
+
+    /// What a correct client ends up with.
+    pub fn truth(&self) -> Truth {
+        Truth::new(Arc::clone(&self.shared))
+    }
+
+    /// How it is played.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The newest slot at a commitment level.
+    pub fn tip(&self, now: Duration, level: Level) -> Option<u64> {
+        let position = self.shared.timeline.reached(now, level)?;
+        self.shared.ledger.at(position).map(|slot| slot.slot)
+    }
+
+    /// When the last slot of the ledger is finalized; `None` if it has no end.
+    pub fn end(&self) -> Option<Duration> {
+        self.shared.timeline.end()
+    }
+
+    /// Faults that came to pass so far.
+    pub fn fault_counts(&self) -> BTreeMap<Fault, u64> {
+        self.shared.plan.counts()
+    }
+}
+
+#[cfg(test)]
+mod tests;
