@@ -187,6 +187,7 @@ mod tests {
     use super::*;
     use crate::slot::Hash;
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
     use prost::Message;
     use yellowstone_grpc_proto::prelude::{
         self as proto, SubscribeUpdateTransaction, SubscribeUpdateTransactionInfo, TransactionError,

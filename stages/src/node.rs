@@ -134,7 +134,11 @@ pub enum NodeError {
 /// A node that brings updates in.
 pub trait Source: Send {
     /// Runs until asked to stop, or until there is nothing more to come.
-    fn run(self: Box<Self>, outbox: Outbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>>;
+    fn run(
+        self: Box<Self>,
+        outbox: Outbox,
+        context: NodeContext,
+    ) -> BoxFuture<'static, Result<(), NodeError>>;
 }
 
 /// A node between others that does I/O.

@@ -24,7 +24,7 @@ impl Tip {
         self.slot.unwrap_or(0)
     }
 
-    /// Takes note of an update for `slot`; says whether it is in the believable range.
+    /// Takes note of an update for `slot`; says whether it is in the believable range. Before the tip is known all is.
     #[inline]
     pub fn observe(&mut self, slot: Slot) -> bool {
         match self.slot {
@@ -46,10 +46,11 @@ impl Tip {
         }
         // The very first slot has nothing to contradict it but the next ones, so it needs fewer.
         let believed = self.witnesses >= if self.slot.is_some() { WITNESSES } else { 2 };
+        let first = self.slot.is_none();
         if believed {
             self.slot = Some(slot.max(self.suspect));
         }
-        believed
+        believed || first
     }
 }
 

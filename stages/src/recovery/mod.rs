@@ -20,17 +20,41 @@ pub mod replay;
 pub mod rpc;
 mod sender;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::batch::{EndpointId, Scope};
+use crate::component::{
+    Accepts, BuildContext, BuildError, Component, Emits, Endpoint, Node, Problem, Role, Start,
+};
+use crate::edge::{Inbox, Outbox};
+use crate::filter::TransactionFilters;
+use crate::node::{NodeContext, NodeError, Transform};
+use crate::slot::Slot;
+use crate::stage::{Flow, Output};
+use fetch::Fetcher;
+use plan::Planner;
+use rpc::{RpcFetcher, RpcOptions};
+
+/// How often the planner looks for searches that have become due.
+const TICK: Duration = Duration::from_millis(50);
+/// Results that wait for the planner: a fetch may bring tens of megabytes, so few.
+const RESULTS_CAPACITY: usize = 4;
 
 /// Options of `recovery`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecoveryOptions {
-    /// The RPC node to ask for blocks. Without one only replays are tried, and what they can't give stays a hole.
-    pub rpc: Option<String>,
+    /// The RPC node to ask for blocks: `rpc = { url = "https://…" }`. Without one only replays are tried, and what they
+    /// can't give stays a hole.
+    pub rpc: Option<RpcOptions>,
     /// Whether to ask the pipeline's endpoints for a `from_slot` replay before RPC. Default true.
     pub replay: bool,
     /// How many slots behind the tip a replay may begin: it brings everything since. Default 150, the plugin's default
@@ -68,6 +92,145 @@ impl Default for RecoveryOptions {
             min_backoff: Duration::from_millis(250),
             max_backoff: Duration::from_secs(30),
             hole_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Component for RecoveryOptions {
+    const KIND: &'static str = "recovery";
+    const ROLE: Role = Role::Stage;
+    const ACCEPTS: Accepts = Accepts::Only(Flow::Blocks);
+    const EMITS: Emits = Emits::Only(Flow::Blocks);
+    const SUMMARY: &'static str =
+        "Fetches missing slots, by replay and RPC, until each is there or proven to be skipped.";
+
+    fn problems(&self) -> Vec<Problem> {
+        let zeros = [("batch_size", self.batch_size == 0), ("max_in_flight", self.max_in_flight == 0)];
+        let zeros = zeros.iter().filter(|(_, zero)| *zero).map(|(option, _)| Problem {
+            option: (*option).to_owned(),
+            message: "nothing would ever be fetched".to_owned(),
+            help: "give 1 or more, or leave it out for the default".to_owned(),
+        });
+        let mut problems: Vec<Problem> = zeros.collect();
+        for mut problem in self.rpc.iter().flat_map(RpcOptions::problems) {
+            problem.option = format!("rpc.{}", problem.option);
+            problems.push(problem);
+        }
+        if self.rpc.is_none() && !self.replay {
+            problems.push(Problem {
+                option: "replay".to_owned(),
+                message: "there is no way left to recover a slot".to_owned(),
+                help: "allow replays, or give an rpc node".to_owned(),
+            });
+        }
+        problems
+    }
+
+    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        let mut filters = TransactionFilters::Any(Vec::new());
+        for endpoint in &context.endpoints {
+            let own = TransactionFilters::try_new(endpoint.options.selected_transactions());
+            filters = filters.or(own.map_err(|error| BuildError::Other(error.to_string()))?);
+        }
+        Ok(Node::Transform(Box::new(Recovery {
+            options: self,
+            scope: context.scope,
+            filters,
+            start: context.start,
+            endpoints: context.endpoints.clone(),
+        })))
+    }
+}
+
+/// The node.
+struct Recovery {
+    options: RecoveryOptions,
+    scope: Scope,
+    filters: TransactionFilters,
+    start: Start,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Transform for Recovery {
+    fn run(
+        self: Box<Self>,
+        inbox: Inbox,
+        outbox: Outbox,
+        requests: mpsc::Receiver<Vec<Slot>>,
+        context: NodeContext,
+    ) -> BoxFuture<'static, Result<(), NodeError>> {
+        Box::pin(async move { Loop::try_new(*self, outbox, context)?.run(inbox, requests).await })
+    }
+}
+
+/// The planner and the fetches around it.
+struct Loop {
+    planner: Planner,
+    fetcher: Arc<Fetcher>,
+    fetches: JoinSet<()>,
+    outbox: Outbox,
+    context: NodeContext,
+}
+
+impl Loop {
+    fn try_new(recovery: Recovery, outbox: Outbox, context: NodeContext) -> Result<Self, NodeError> {
+        let rpc = recovery.options.rpc.as_ref().map(|options| RpcFetcher::try_new(options, context.clock));
+        let rpc = rpc.transpose().map_err(|error| NodeError::Fatal(error.to_string()))?;
+        let ids: Vec<EndpointId> = recovery.endpoints.iter().map(|endpoint| endpoint.id).collect();
+        let seed = context.clock.now().0;
+        let planner =
+            Planner::new(recovery.options, recovery.scope, recovery.filters, ids, recovery.start, seed);
+        let budget = Arc::clone(&context.budget);
+        let fetcher = Arc::new(Fetcher::new(recovery.endpoints, rpc, context.clock, budget));
+        Ok(Self { planner, fetcher, fetches: JoinSet::new(), outbox, context })
+    }
+
+    async fn run(
+        mut self,
+        mut inbox: Inbox,
+        mut requests: mpsc::Receiver<Vec<Slot>>,
+    ) -> Result<(), NodeError> {
+        let (results, mut fetched) = mpsc::channel(RESULTS_CAPACITY);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut out = Output::default();
+            tokio::select! {
+                received = inbox.recv() => match received {
+                    Some((_, batch)) => self.planner.on_batch(self.context.clock.now(), batch, &mut out),
+                    None => break,
+                },
+                Some((fetch, result)) = fetched.recv() => {
+                    self.planner.on_fetched(self.context.clock.now(), fetch, result, &mut out);
+                }
+                Some(slots) = requests.recv() => self.planner.on_request(self.context.clock.now(), &slots),
+                Some(ended) = self.fetches.join_next() => ended
+                    .map_err(|error| NodeError::Fatal(format!("a fetch panicked: {error}")))?,
+                _ = ticks.tick() => self.context.metrics.show(|show| self.planner.metrics(show)),
+            }
+            self.flush(out).await?;
+            self.start_fetches(&results);
+        }
+        // Whoever reads further down has all that will come; what is under way would have nowhere to go.
+        self.fetches.shutdown().await;
+        self.context.metrics.show(|show| self.planner.metrics(show));
+        Ok(())
+    }
+
+    async fn flush(&self, mut out: Output) -> Result<(), NodeError> {
+        for event in out.events.drain(..) {
+            self.context.events.report(event);
+        }
+        for batch in out.into_batches() {
+            self.outbox.send(batch).await?;
+        }
+        Ok(())
+    }
+
+    fn start_fetches(&mut self, results: &fetch::Results) {
+        while let Some(fetch) = self.planner.next_fetch(self.context.clock.now()) {
+            let (fetcher, results) = (Arc::clone(&self.fetcher), results.clone());
+            self.fetches.spawn(async move { fetcher.run(fetch, &results).await });
         }
     }
 }

@@ -19,10 +19,11 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use smallvec::SmallVec;
 
-use crate::batch::{Batch, EndpointId, Gap, Item, Lane, Missing, Scope, SessionId, Status, Update, Want};
+use crate::batch::{Batch, EndpointId, Gap, Item, Lane, Missing, Scope, Status, Update, Want};
 use crate::block::{Block, Part, Way};
 use crate::chain::{Chain, Changes};
 use crate::component::Start;
+use crate::filter::TransactionFilters;
 use crate::frame::{BlockMeta, Kind};
 use crate::gap_detector::{Assembly, OpenSlot};
 use crate::slot::{Commitment, Slot, Timestamp};
@@ -131,6 +132,8 @@ struct Counters {
 pub struct Planner {
     options: RecoveryOptions,
     scope: Scope,
+    /// What filtered subscriptions ask for.
+    filters: TransactionFilters,
     endpoints: Vec<EndpointId>,
     has_rpc: bool,
     /// Nothing below is looked for.
@@ -158,6 +161,7 @@ impl Planner {
     pub fn new(
         options: RecoveryOptions,
         scope: Scope,
+        filters: TransactionFilters,
         endpoints: Vec<EndpointId>,
         start: Start,
         seed: u64,
@@ -166,6 +170,7 @@ impl Planner {
         Self {
             options,
             scope,
+            filters,
             endpoints,
             has_rpc,
             floor: match start {
@@ -485,13 +490,34 @@ impl Planner {
     /// RPC has neither entries nor accounts.
     fn scope_of(&self, way: Way) -> Scope {
         match way {
-            Way::Rpc => Scope { entries: Want::Nothing, accounts: Want::Nothing, ..self.scope },
+            // A block is always fetched whole; filters are applied here.
+            Way::Rpc if self.scope.transactions != Want::Nothing => {
+                Scope { transactions: Want::Everything, ..Scope::default() }
+            }
+            Way::Rpc => Scope::default(),
             Way::Live | Way::Replay => self.scope,
         }
     }
 
-    fn complete(&self, mut block: Block, way: Way) -> Block {
+    /// Leaves what a filtered subscription would have brought.
+    fn filter(&mut self, block: &mut Block) {
+        if self.scope.transactions != Want::Filtered {
+            return;
+        }
+        let Some(updates) = block.transactions.updates() else { return };
+        let mut matching = Vec::new();
+        for update in updates {
+            let body = update.frame.body();
+            if self.scratch.read(body).is_ok() && self.filters.matches(&self.scratch, body) {
+                matching.push(update.clone());
+            }
+        }
+        block.transactions = Part::Whole(Arc::from(matching));
+    }
+
+    fn complete(&mut self, mut block: Block, way: Way) -> Block {
         if way == Way::Rpc {
+            self.filter(&mut block);
             let lacking =
                 |want: Want| if want == Want::Nothing { Part::NotSubscribed } else { Part::Missing };
             block.entries = lacking(self.scope.entries);
@@ -616,9 +642,4 @@ fn backoff(options: &RecoveryOptions, attempts: u32, random: &mut SmallRng) -> D
     let ceiling = doubled.min(options.max_backoff);
     // A floor of a quarter keeps unlucky draws from hammering a server that just refused.
     ceiling.mul_f64(random.random_range(0.25..=1.0))
-}
-
-/// The session that fetched updates of an endpoint (or of RPC, `None`) are given.
-pub(crate) fn fetch_session(endpoint: Option<EndpointId>, number: u32) -> SessionId {
-    SessionId { endpoint: endpoint.unwrap_or(EndpointId::MAX), number }
 }
