@@ -4,13 +4,16 @@
 //! [`ledger`] is what is on the chain, [`cluster`] plays it in virtual time, [`server`] serves that on the loopback
 //! interface, and [`truth`] tells what a correct client ends up with. Nothing here depends on the program under test.
 
+pub mod cli;
 pub mod cluster;
 pub mod faults;
 pub mod ledger;
 mod random;
+pub mod server;
 pub mod truth;
 
 pub use cluster::{Cluster, Config, Emission, Endpoint, Level, Refusal, Rpc, RpcOutcome, Subscription};
 pub use faults::{Fault, Profile};
 pub use ledger::{GeneratedLedger, Ledger, LedgerError, LedgerFile};
+pub use server::{Progress, Running, ServeError, ServeOptions};
 pub use truth::{Truth, TruthSlot};
