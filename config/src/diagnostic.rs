@@ -393,8 +393,11 @@ error[unknown-option]: no option `üb`
 
     #[test]
     fn a_span_within_a_character_or_past_the_end_is_moved_inward() {
-        let shown =
-            diagnostics(Diagnostic::error(Code::Syntax, "odd").at(7..999, "").context(500..400, "end"));
+        let shown = diagnostics(
+            Diagnostic::error(Code::Syntax, "odd")
+                .at(7..999, "")
+                .context(Span { start: 500, end: 400 }, "end"),
+        );
         assert!(shown.render(false).contains("p.toml:2:1"));
         let record = serde_json::to_value(shown.records()).expect("serializable");
         assert_eq!(record[0]["start"], serde_json::json!({ "line": 2, "column": 1 }));

@@ -436,3 +436,6 @@ pub(crate) fn noun(value: &DeValue<'_>) -> &'static str {
         DeValue::Table(_) => "a table",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -378,3 +378,6 @@ fn remove_element(list: &mut DeArray<'_>, span: &Span) -> bool {
     *list = kept;
     list.len() < before
 }
+
+#[cfg(test)]
+mod tests;

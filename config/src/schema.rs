@@ -66,8 +66,16 @@ impl<'a> Node<'a> {
         match self.meant.get("type") {
             Some(Value::String(one)) => one == word,
             Some(Value::Array(several)) => several.iter().any(|one| one == word),
-            _ => false,
+            _ => self.choices().any(|choice| choice.is(word)),
         }
+    }
+
+    /// What it may be, if that is one of several things.
+    fn choices(self) -> impl Iterator<Item = Self> {
+        let listed = self.meant.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+        listed
+            .filter(|choice| choice.get("type").is_none_or(|word| word != "null"))
+            .map(move |used| Self::at(self.root, used))
     }
 
     /// What it is for, on one line.
@@ -105,6 +113,11 @@ impl<'a> Node<'a> {
         }
         if let Some(items) = self.items() {
             return format!("list of {}", items.type_name());
+        }
+        let mut choices: Vec<_> = self.choices().map(Self::type_name).collect();
+        if !choices.is_empty() {
+            choices.dedup();
+            return choices.join(" | ");
         }
         let names =
             [("string", "string"), ("integer", "integer"), ("number", "number"), ("boolean", "boolean")];

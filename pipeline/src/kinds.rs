@@ -18,8 +18,12 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::merge::MergeOptions>(),
     kind::<sluice_stages::dedupe::DedupeOptions>(),
     kind::<sluice_stages::gap_detector::GapDetectorOptions>(),
+    kind::<sluice_stages::recovery::RecoveryOptions>(),
     kind::<sluice_stages::commitment::CommitmentOptions>(),
     kind::<sluice_stages::batcher::BatcherOptions>(),
+    kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),
+    kind::<sluice_sinks::parquet::ParquetOptions>(),
+    kind::<sluice_sinks::discard::DiscardOptions>(),
 ];
 
 /// A kind of node, without its type.

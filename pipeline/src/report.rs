@@ -1,6 +1,6 @@
 //! How the commands show what is wrong with a pipeline.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use sluice_config::diagnostic::Diagnostics;
 
