@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, FixedSizeBinaryArray, LargeBinaryArray, ListArray, StringArray};
-use arrow_buffer::{Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -302,11 +302,6 @@ pub(crate) fn list_of(values: DataType) -> DataType {
 
 fn item_field(values: DataType) -> FieldRef {
     Arc::new(Field::new("element", values, false))
-}
-
-/// A column of one value where most rows have none.
-pub(crate) fn nulls_from(present: &[bool]) -> Option<NullBuffer> {
-    if present.iter().all(|&is| is) { None } else { Some(NullBuffer::from(present)) }
 }
 
 /// An end beyond what 31 bits hold is stuck at the largest one, which [`offsets`] refuses.

@@ -66,12 +66,6 @@ impl<D: Disk> Committer<D> {
         Self { root, disk }
     }
 
-    /// The disk.
-    #[cfg(test)]
-    pub(crate) fn disk(&self) -> &D {
-        &self.disk
-    }
-
     /// Publishes the files of one track of one range. After an error it may be called again with the same files.
     pub(crate) fn commit(&self, files: &[EncodedFile]) -> Result<(), CommitError> {
         let (last, first): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.dataset == Dataset::Blocks);

@@ -103,12 +103,6 @@ impl<D: Disk> Engine<D> {
         self.planner.open_ranges()
     }
 
-    /// The committer.
-    #[cfg(test)]
-    pub(crate) fn committer(&self) -> &Committer<D> {
-        &self.committer
-    }
-
     /// Shows the current value of each metric.
     pub(crate) fn metrics(&self, show: &mut dyn FnMut(Metric)) {
         let open_bytes: usize = self.open.values().map(OpenFiles::size_bytes).sum();

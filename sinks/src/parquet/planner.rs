@@ -485,15 +485,32 @@ impl Planner {
 
     /// Keeps of a range that is done with only the links that prove something of its neighbours.
     fn close_range(&mut self, first: Slot) {
-        let Some(open) = self.ranges.remove(&first) else { return };
-        let inside: Vec<Slot> =
-            self.links.range(open.range.first..=open.range.last).map(|(&slot, _)| slot).collect();
-        for slot in inside.iter().skip(1).take(inside.len().saturating_sub(2)) {
-            self.links.remove(slot);
+        self.ranges.remove(&first);
+        let links = std::mem::take(&mut self.links);
+        let mut rest = links.into_iter().peekable();
+        while let Some((slot, link)) = rest.next() {
+            let range = self.range_of(slot);
+            let is_last = rest.peek().is_none_or(|(next, _)| !range.contains(*next));
+            let proves_older = !self.are_done(self.range_of(link.parent.min(slot)), range.first);
+            let joins_younger = is_last && !self.is_done(range.next());
+            if !self.is_done(range) || proves_older || joins_younger {
+                self.links.insert(slot, link);
+            }
         }
-        let oldest = self.ranges.keys().next().copied().unwrap_or(first);
-        let proof = oldest.min(first).saturating_sub(open.range.slots());
-        self.links = self.links.split_off(&proof);
+    }
+
+    /// Whether nothing is to be made of a range any more.
+    fn is_done(&self, range: CommitRange) -> bool {
+        let committed = self.committed.contains(&range.first) && !self.ranges.contains_key(&range.first);
+        committed || self.config.floor.is_some_and(|floor| range.last < floor)
+    }
+
+    /// Whether that holds for all ranges from `range` on that begin before `end`.
+    fn are_done(&self, range: CommitRange, end: Slot) -> bool {
+        let floor = self.config.floor.map_or(0, |floor| self.range_of(floor).first);
+        let first = self.range_of(range.first.max(floor));
+        let ranges = std::iter::successors(Some(first), |range| Some(range.next()));
+        ranges.take_while(|range| range.first < end).all(|range| self.is_done(range))
     }
 
     fn enforce_bound(&mut self, steps: &mut Vec<Step>) {

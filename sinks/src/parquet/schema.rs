@@ -181,7 +181,7 @@ impl RowError {
 
 /// Why rows could not be made or written; none of these can happen to a frame that passed the checks upstream.
 #[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
+pub(crate) enum EncodeError {
     /// A frame is malformed.
     #[error("slot {slot}: {source}")]
     Wire {

@@ -234,7 +234,7 @@ fn order(slots: usize) -> impl Strategy<Value = Vec<usize>> {
 proptest! {
     #[test]
     fn any_order_and_any_repeats_give_the_same_commits(order in order(50), skips: u64) {
-        let chain = Chain::with_skips(20, 85, 0, |slot| (skips >> (slot % 64)) & 1 == 1 || slot % 5 == 0);
+        let chain = Chain::with_skips(20, 85, 0, |slot| (skips >> (slot % 64)) & 1 == 1 || (skips >> 60) * 4 > slot - 20);
         let blocks = chain.blocks();
         let shuffled: Vec<_> = order.iter().filter_map(|&position| blocks.get(position)).cloned().collect();
         let rest = blocks.iter().skip(50).cloned();
@@ -263,5 +263,22 @@ proptest! {
         for (key, files) in &outcome.committed {
             prop_assert_eq!(Some(files), expected.committed.get(key));
         }
+    }
+}
+
+#[test]
+fn the_proof_of_a_range_is_kept_until_its_blocks_come() {
+    let chain = Chain::with_skips(20, 85, 1, |slot| (21..34).contains(&slot));
+    let mut blocks = chain.blocks();
+    let first = blocks.remove(0);
+    for floor in [Some(20), None] {
+        let config = PlannerConfig { commit_slots: 10, max_waiting_bytes: usize::MAX, floor };
+        let mut planner = Planner::new(config, BTreeSet::new());
+        let mut outcome = Outcome::default();
+        feed(&mut planner, &mut outcome, &blocks);
+        assert_eq!(outcome.content(), [30, 40, 50, 60, 70]);
+        assert!(planner.links.len() < 20, "links of what is done are let go");
+        feed(&mut planner, &mut outcome, std::slice::from_ref(&first));
+        assert_eq!(outcome.content(), [20, 30, 40, 50, 60, 70]);
     }
 }
