@@ -17,7 +17,7 @@ fn examples() -> Vec<PathBuf> {
 
 /// Every variable that an example names without a default.
 fn every_variable(name: &str) -> Option<String> {
-    Some(if name.ends_with("URL") { "http://127.0.0.1:1".to_owned() } else { String::new() })
+    Some(if name.ends_with("URL") { "http://127.0.0.1:1" } else { "text" }.to_owned())
 }
 
 fn parse(path: &Path, variables: &dyn Variables) -> Plan {
