@@ -64,6 +64,16 @@ pub(crate) enum Event {
     Oversize,
 }
 
+impl Event {
+    /// Whether it is part of a version of a slot.
+    pub(crate) fn is_version_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Transaction(..) | Self::Entry(..) | Self::Account(..) | Self::Block(..) | Self::Meta(..)
+        )
+    }
+}
+
 /// A slot's status.
 #[derive(Debug, Clone)]
 pub(crate) struct SlotEvent {

@@ -207,7 +207,10 @@ impl Subscription {
                 return false;
             }
             self.cursor += 1;
-            self.emit(timed, out);
+            // Above processed, content comes when its slot reaches the level, not when it is executed.
+            if self.filters.level() == Level::Processed || !timed.event.is_version_content() {
+                self.emit(timed, out);
+            }
             return true;
         }
         let timeline = &self.endpoint.shared.timeline;
