@@ -5,5 +5,7 @@ pub mod kinds;
 pub mod plan;
 pub mod report;
 mod rules;
+pub mod runner;
+mod signals;
 #[cfg(test)]
 mod testing;

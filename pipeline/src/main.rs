@@ -1,2 +1,77 @@
-//! Placeholder.
-fn main() {}
+//! The binary `sluice`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use sluice::commands;
+use tracing_subscriber::EnvFilter;
+
+/// One update costs allocations in h2 and prost that glibc's allocator spends twice the time on.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Takes the Solana chain in from several Yellowstone endpoints and lets each slot out exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, about, propagate_version = true)]
+struct Cli {
+    /// How log lines are written, on stderr. What is logged is set by RUST_LOG (default info).
+    #[arg(long, global = true, value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline until SIGINT or SIGTERM.
+    Run(commands::run::RunArgs),
+    /// Serve a simulated Solana cluster: Yellowstone endpoints and an RPC node, for any client.
+    Cluster(commands::cluster::ClusterArgs),
+    /// Check pipelines without running them; exit code 78 if one has errors.
+    Validate(commands::validate::ValidateArgs),
+    /// Draw a pipeline.
+    Graph(commands::graph::GraphArgs),
+    /// List the kinds of sources, stages and sinks with their options.
+    List(commands::list::ListArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(cli.log_format);
+    match cli.command {
+        Command::Run(args) => on_runtime(commands::run::run(args)),
+        Command::Cluster(args) => on_runtime(commands::cluster::run(args)),
+        Command::Validate(args) => commands::validate::run(&args),
+        Command::Graph(args) => commands::graph::run(&args),
+        Command::List(args) => commands::list::run(&args),
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            tracing::error!(%error, "can't start the runtime");
+            ExitCode::FAILURE
+        }
+    }
+}

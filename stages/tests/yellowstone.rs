@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
+use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use yellowstone_grpc_proto::geyser::geyser_server::{Geyser, GeyserServer};
 use yellowstone_grpc_proto::prelude::subscribe_update::UpdateOneof;
@@ -40,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the server does on a subscription, step by step; then it keeps the stream open.
 #[derive(Clone)]
 enum Step {
-    Send(SubscribeUpdate),
+    Send(Box<SubscribeUpdate>),
     /// Sends these again and again, with that pause.
     Repeat(Vec<SubscribeUpdate>, Duration),
     Fail(Status),
@@ -62,14 +64,23 @@ impl Server {
     }
 
     async fn start(&self) -> SocketAddr {
+        self.start_on(tonic::transport::Server::builder()).await
+    }
+
+    async fn start_with_tls(&self) -> SocketAddr {
+        let identity = Identity::from_pem(tls_file("server.pem"), tls_file("server.key"));
+        let builder = tonic::transport::Server::builder();
+        self.start_on(builder.tls_config(ServerTlsConfig::new().identity(identity)).expect("a valid key"))
+            .await
+    }
+
+    async fn start_on(&self, mut builder: tonic::transport::Server) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let service = GeyserServer::new(self.clone())
             .send_compressed(CompressionEncoding::Zstd)
             .max_encoding_message_size(usize::MAX);
-        let serve = tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(TcpListenerStream::new(listener));
+        let serve = builder.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         drop(tokio::spawn(serve));
         address
     }
@@ -79,11 +90,19 @@ impl Server {
     }
 }
 
+fn tls_path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+}
+
+fn tls_file(name: &str) -> Vec<u8> {
+    std::fs::read(tls_path(name)).expect("a file of the tests")
+}
+
 async fn play(script: Vec<Step>, updates: mpsc::Sender<Result<SubscribeUpdate, Status>>) {
     for step in script {
         match step {
             Step::Send(update) => {
-                if updates.send(Ok(update)).await.is_err() {
+                if updates.send(Ok(*update)).await.is_err() {
                     return;
                 }
             }
@@ -233,8 +252,12 @@ fn malformed() -> SubscribeUpdate {
     update(UpdateOneof::Entry(SubscribeUpdateEntry { slot: 9, hash: vec![7; 3], ..Default::default() }))
 }
 
+fn step(update: SubscribeUpdate) -> Step {
+    Step::Send(Box::new(update))
+}
+
 fn send(updates: impl IntoIterator<Item = SubscribeUpdate>) -> Vec<Step> {
-    updates.into_iter().map(Step::Send).collect()
+    updates.into_iter().map(step).collect()
 }
 
 /// A running source and its surroundings.
@@ -309,7 +332,9 @@ impl Running {
 }
 
 fn updates(items: &[Item]) -> Vec<&Update> {
-    let update = |item| if let &Item::Update(ref update) = item { Some(update) } else { None };
+    fn update(item: &Item) -> Option<&Update> {
+        if let Item::Update(update) = item { Some(update) } else { None }
+    }
     items.iter().filter_map(update).collect()
 }
 
@@ -446,7 +471,7 @@ async fn compressed_updates_come_out_as_the_same_bytes() {
 
 #[tokio::test]
 async fn errors_of_the_stream_are_told_and_survived() {
-    let lagged = vec![Step::Send(slot(1)), Step::Fail(Status::internal("lagged to send an update"))];
+    let lagged = vec![step(slot(1)), Step::Fail(Status::internal("lagged to send an update"))];
     let server = Server::new(vec![lagged, send([slot(2)])]);
     let mut running = run_plain(options(server.start().await));
     assert!(running.disconnect_reason().await.starts_with("lagged"));
@@ -465,6 +490,34 @@ async fn a_server_that_is_not_there_is_waited_for() {
         assert!(running.disconnect_reason().await.starts_with("unavailable"));
     }
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_server_is_trusted_by_the_authority_and_the_name_that_are_configured() {
+    let server = Server::new(vec![send([slot(1)])]);
+    let address = server.start_with_tls().await;
+    let mut trusting = options(address);
+    trusting.url = format!("https://{address}");
+    trusting.tls.ca_file = Some(tls_path("ca.pem"));
+    let mut misled = run_plain(trusting.clone());
+    let reason = misled.disconnect_reason().await;
+    assert!(reason.starts_with("unavailable"), "the certificate has another name: {reason}");
+    misled.end().await;
+    trusting.tls.domain = Some("sluice.test".to_owned());
+    let mut running = run_plain(trusting.clone());
+    running.items(|items| !updates(items).is_empty()).await;
+    running.end().await;
+    trusting.tls.ca_file = None;
+    let mut suspicious = run_plain(trusting);
+    assert!(suspicious.disconnect_reason().await.starts_with("unavailable"), "no public authority signed it");
+    suspicious.end().await;
+}
+
+#[test]
+fn a_wrong_path_of_an_authority_is_told_before_the_start() {
+    let mut options = YellowstoneOptions::new("https://host");
+    options.tls.ca_file = Some(tls_path("nothing.pem"));
+    assert!(options.build(&mut BuildContext::new()).is_err());
 }
 
 fn replay_of(options: YellowstoneOptions, first: u64, last: u64) -> Replay {
@@ -505,7 +558,7 @@ async fn a_replay_brings_whole_slots_and_stops_when_it_is_past_the_last() {
         meta(105),
         meta(106),
     ]);
-    let server = Server::new(vec![script]);
+    let server = Server { newest: Some(110), ..Server::new(vec![script]) };
     let (slots, result) = replayed(replay_of(options(server.start().await), 100, 103)).await;
     result.expect("a whole replay");
     assert_eq!(slots, [(100, 3), (102, 2), (103, 1)]);
@@ -536,7 +589,8 @@ async fn a_replay_that_can_not_work_is_not_subscribed_to() {
 #[tokio::test]
 async fn a_refusal_inside_of_an_accepted_stream_is_understood() {
     let refusal = "broadcast from 1 is not available, last available: 37";
-    let server = Server::new(vec![vec![Step::Send(ping()), Step::Fail(Status::out_of_range(refusal))]]);
+    let script = vec![step(ping()), Step::Fail(Status::out_of_range(refusal))];
+    let server = Server { newest: Some(110), ..Server::new(vec![script]) };
     let (slots, result) = replayed(replay_of(options(server.start().await), 1, 2)).await;
     let error = result.expect_err("refused");
     assert_eq!((slots.len(), error.first_available(), error.is_retryable()), (0, Some(37), false));

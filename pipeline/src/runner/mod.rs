@@ -171,6 +171,11 @@ impl Running {
         self.stop.cancel();
     }
 
+    /// A token that asks the sources to stop, as [`Self::stop`] does, for use while [`Self::join`] waits.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// A view of it that outlives it.
     pub fn watch(&self) -> Watch {
         self.watch.clone()

@@ -112,8 +112,8 @@ pub struct GapDetector {
     slots: BTreeMap<Slot, OpenSlot>,
     /// Slots that exist and are not whole, and since when that is known.
     owed: BTreeMap<Slot, Timestamp>,
-    /// Slots reported as gaps.
-    reported: BTreeSet<Slot>,
+    /// Gaps that were reported, by their last slot, with their first. Recovery knows of every slot within.
+    reported: BTreeMap<Slot, Slot>,
     /// Whole slots that wait for entries or accounts, and since when.
     waiting: BTreeMap<Slot, Timestamp>,
     /// Slots whose deliveries contradict each other.
@@ -138,7 +138,7 @@ impl GapDetector {
             sessions: BTreeMap::new(),
             slots: BTreeMap::new(),
             owed: BTreeMap::new(),
-            reported: BTreeSet::new(),
+            reported: BTreeMap::new(),
             waiting: BTreeMap::new(),
             contradicted: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -368,9 +368,13 @@ impl GapDetector {
     fn owe(&mut self, slot: Slot, now: Timestamp) {
         let wanted = self.floor.is_some_and(|floor| slot >= floor) && slot >= self.forgotten;
         let whole = self.slots.get(&slot).is_some_and(|open| !open.emitted.is_empty());
-        if wanted && !whole && !self.reported.contains(&slot) {
+        if wanted && !whole && !self.is_reported(slot) {
             self.owed.entry(slot).or_insert(now);
         }
+    }
+
+    fn is_reported(&self, slot: Slot) -> bool {
+        self.reported.range(slot..).next().is_some_and(|(_, &first)| first <= slot)
     }
 
     /// Lets out what has become whole.
@@ -428,7 +432,7 @@ impl GapDetector {
         self.waiting.remove(&slot);
         self.owed.remove(&slot);
         self.counters.whole += u64::from(!again);
-        if self.reported.remove(&slot) {
+        if self.reported.remove(&slot).is_some() {
             out.report(Event::GapFilled { slot, way: Way::Live });
         }
         if lacks && !again {
@@ -453,7 +457,7 @@ impl GapDetector {
     fn report_gap(&mut self, last: Slot, out: &mut Output) {
         self.owed.remove(&last);
         let first = self.first_unknown(last);
-        self.reported.insert(last);
+        self.reported.insert(last, first);
         self.counters.gaps += 1;
         out.report(Event::GapFound { first, last });
         out.push(Item::Gap(Gap { first, last, missing: Missing::Content }));
@@ -463,7 +467,9 @@ impl GapDetector {
     fn first_unknown(&self, last: Slot) -> Slot {
         let known =
             self.slots.range(..last).rev().find(|(_, open)| open.has_content()).map(|(&slot, _)| slot + 1);
-        let below = known.into_iter().chain(self.floor).chain([self.forgotten]).max().unwrap_or(last);
+        let reported = self.reported.range(..last).next_back().map(|(&last, _)| last + 1);
+        let below =
+            known.into_iter().chain(reported).chain(self.floor).chain([self.forgotten]).max().unwrap_or(last);
         below.min(last)
     }
 

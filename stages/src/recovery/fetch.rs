@@ -127,3 +127,51 @@ fn rpc_failure(error: &FetchError) -> Fetched {
 fn replay_failure(error: &ReplayError) -> Fetched {
     Fetched::Failed { reason: error.to_string(), retry_after: None, first_available: error.first_available() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::rpc::RpcOptions;
+
+    async fn results_of(fetcher: &Fetcher, fetch: Fetch) -> Vec<Fetched> {
+        let (sender, mut receiver) = mpsc::channel(8);
+        fetcher.run(fetch, &sender).await;
+        drop(sender);
+        let mut results = Vec::new();
+        while let Some((of, fetched)) = receiver.recv().await {
+            assert_eq!(of, fetch);
+            results.push(fetched);
+        }
+        results
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_asked_for_is_a_failure_not_silence() {
+        let fetcher = Fetcher::new(Vec::new(), None, Clock::start(), Budget::new(1));
+        let fetches = [
+            Fetch::List { first: 1, last: 2 },
+            Fetch::Block { slot: 1, commitment: Commitment::Confirmed },
+            Fetch::Replay { endpoint: 0, first: 1, last: 2 },
+        ];
+        for fetch in fetches {
+            let results = results_of(&fetcher, fetch).await;
+            assert!(matches!(results.as_slice(), [Fetched::Failed { .. }]), "{fetch:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_down_says_when_to_come_back() {
+        let options = RpcOptions::new("http://127.0.0.1:1");
+        let rpc = RpcFetcher::try_new(&options, Clock::start()).expect("valid options");
+        let fetcher = Fetcher::new(Vec::new(), Some(rpc), Clock::start(), Budget::new(1));
+        let fetch = Fetch::Block { slot: 1, commitment: Commitment::Confirmed };
+        for _ in 0..5 {
+            assert!(matches!(
+                results_of(&fetcher, fetch).await.as_slice(),
+                [Fetched::Failed { retry_after: None, .. }]
+            ));
+        }
+        let results = results_of(&fetcher, fetch).await;
+        assert!(matches!(results.as_slice(), [Fetched::Failed { retry_after: Some(_), .. }]));
+    }
+}

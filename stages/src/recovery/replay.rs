@@ -114,7 +114,7 @@ impl Replay {
         let options = &self.endpoint.options;
         let channel = client::connect(options).await?;
         let newest = self.check(&channel).await?;
-        let last = newest.map_or(self.last, |newest| newest.min(self.last));
+        let last = newest.min(self.last);
         let mut subscription = client::subscribe(channel, options, Some(self.first)).await?;
         let mut collector = Collector::new(self.first, last);
         let mut raw = Vec::new();
@@ -132,15 +132,15 @@ impl Replay {
         hand_on(collector.rest(), slots).await
     }
 
-    /// Asks whether there is any point in it; returns the endpoint's newest whole slot, if it tells.
-    async fn check(&self, channel: &Channel) -> Result<Option<Slot>, ReplayError> {
+    /// Asks whether there is any point in it; returns the endpoint's newest whole slot.
+    async fn check(&self, channel: &Channel) -> Result<Slot, ReplayError> {
         let options = &self.endpoint.options;
         let available = client::first_replayable_slot(channel.clone(), options).await?;
         if available.is_some_and(|available| available > self.first) {
             return Err(Failure::of(FailureKind::ReplayTooOld { available }).into());
         }
         let newest = client::newest_slot(channel.clone(), options).await?;
-        if newest.is_some_and(|newest| newest < self.first) {
+        if newest < self.first {
             return Err(Failure::of(FailureKind::ReplayTooNew).into());
         }
         Ok(newest)

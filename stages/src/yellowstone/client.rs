@@ -106,21 +106,16 @@ pub async fn first_replayable_slot(
     }
 }
 
-/// The newest slot that the server has seen whole, `None` if it does not say.
+/// The newest slot that the server has seen whole.
 ///
 /// # Errors
-/// If the server does not answer within `connect_timeout`; a server without this method says nothing, which is no
-/// error.
-pub async fn newest_slot(channel: Channel, options: &YellowstoneOptions) -> Result<Option<Slot>, Failure> {
+/// If the server does not answer within `connect_timeout`, or has no such method.
+pub async fn newest_slot(channel: Channel, options: &YellowstoneOptions) -> Result<Slot, Failure> {
     let mut client = GeyserClient::with_origin(channel, target(options)?.uri().clone());
     let request = GetSlotRequest { commitment: Some(CommitmentLevel::Processed as i32) };
     let request = with_headers(request, options)?;
     let call = async { client.get_slot(request).await.map_err(|status| failure(&status, options)) };
-    match within(options.connect_timeout, call).await {
-        Ok(answer) => Ok(Some(answer.into_inner().slot)),
-        Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    Ok(within(options.connect_timeout, call).await?.into_inner().slot)
 }
 
 impl Subscription {

@@ -1,0 +1,128 @@
+//! `sluice run`: runs a pipeline until it is told to stop.
+//!
+//! The first SIGINT or SIGTERM asks the sources to stop and drains the rest; a second one ends the program at once.
+//! Exit codes: 0 drained, 1 a node failed, 3 not drained within the deadline, 78 the pipeline is not valid, 130 ended by
+//! the second signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::plan::Plan;
+use crate::report::{self, EXIT_CONFIG};
+use crate::runner::{self, RunError, Running, Watch};
+use crate::signals::Signals;
+
+/// A node failed, or could not be made.
+pub const EXIT_FAILED: u8 = 1;
+/// Not drained within the deadline.
+pub const EXIT_DEADLINE: u8 = 3;
+/// Ended by a second signal.
+pub const EXIT_SIGNALLED: u8 = 130;
+
+/// How often a line says how the pipeline is doing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Arguments of `sluice run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The pipeline's file; `-` is standard input.
+    #[arg(value_name = "PIPELINE.toml")]
+    pub pipeline: PathBuf,
+}
+
+/// Runs the pipeline.
+pub async fn run(args: RunArgs) -> ExitCode {
+    let plan = match Plan::load(&args.pipeline) {
+        Ok(plan) => plan,
+        Err(diagnostics) => {
+            report::show(&diagnostics);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    report::show(&plan.warnings);
+    let (name, deadline) = (plan.settings.name.clone(), plan.settings.shutdown_deadline);
+    let running = match runner::start(plan) {
+        Ok(running) => running,
+        Err(failure) => {
+            tracing::error!(error = %failure, "not started");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    tracing::info!(pipeline = name, "running");
+    match drive(running, deadline).await {
+        Ok(()) => {
+            tracing::info!(pipeline = name, "drained");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!(%error, "ended");
+            ExitCode::from(match error {
+                RunError::Deadline { .. } => EXIT_DEADLINE,
+                RunError::Node { .. } | RunError::Panicked { .. } => EXIT_FAILED,
+            })
+        }
+    }
+}
+
+/// Waits for the pipeline's end while listening to signals and showing progress.
+async fn drive(running: Running, deadline: Duration) -> Result<(), RunError> {
+    let watch = running.watch();
+    let stop = running.stopper();
+    let joined = running.join(deadline);
+    tokio::pin!(joined);
+    let mut signals = Signals::listen();
+    let mut progress = Progress::start();
+    loop {
+        tokio::select! {
+            result = &mut joined => return result,
+            () = signals.next() => {
+                if stop.is_cancelled() {
+                    tracing::warn!("ended at once by a second signal");
+                    std::process::exit(i32::from(EXIT_SIGNALLED));
+                }
+                tracing::info!(deadline_s = deadline.as_secs(), "stopping: sources first, then the rest drains");
+                stop.cancel();
+            }
+            () = progress.due() => progress.show(&watch),
+        }
+    }
+}
+
+struct Progress {
+    ticks: tokio::time::Interval,
+    last: Instant,
+    transactions: u64,
+}
+
+impl Progress {
+    fn start() -> Self {
+        let mut ticks = interval(PROGRESS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        Self { ticks, last: Instant::now(), transactions: 0 }
+    }
+
+    async fn due(&mut self) {
+        self.ticks.tick().await;
+    }
+
+    fn show(&mut self, watch: &Watch) {
+        let updates = watch.sum("first_updates_total");
+        let rate = updates.saturating_sub(self.transactions) as f64 / self.last.elapsed().as_secs_f64();
+        (self.transactions, self.last) = (updates, Instant::now());
+        tracing::info!(
+            tip = watch.sum("tip_slot"),
+            watermark = watch.sum("watermark_slot"),
+            updates_per_second = rate as u64,
+            gaps = watch.sum("ledger_gaps_total"),
+            searching = watch.sum("recovery_searches"),
+            holes = watch.sum("holes"),
+            memory_bytes = watch.budget().used_bytes(),
+            "progress"
+        );
+    }
+}
