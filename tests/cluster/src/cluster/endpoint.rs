@@ -57,9 +57,13 @@ pub struct Endpoint {
 }
 
 impl Shared {
+    fn is_proto_12(&self, endpoint: usize) -> bool {
+        self.config.mixed_servers && endpoint % 3 == 1
+    }
+
     /// How an endpoint numbers a bank; 0 on servers that don't.
     pub(super) fn bank(&self, endpoint: usize, position: u64, ordinal: u8) -> u64 {
-        if self.config.mixed_servers && endpoint % 3 == 1 {
+        if self.is_proto_12(endpoint) {
             return 0;
         }
         1 + endpoint as u64 * BANK_OFFSET + position * BANKS_PER_SLOT + u64::from(ordinal)
@@ -81,6 +85,11 @@ impl Endpoint {
     /// Its place among the endpoints.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// The version of the protocol that it speaks.
+    pub fn proto_version(&self) -> &'static str {
+        if self.shared.is_proto_12(self.index) { "12.7.0" } else { "14.0.1" }
     }
 
     /// Opens a subscription.

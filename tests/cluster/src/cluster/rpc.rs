@@ -3,9 +3,8 @@
 //! Reference: <https://solana.com/docs/rpc/http>. Error codes are Agave's (`RpcCustomError`).
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -68,7 +67,8 @@ pub struct Rpc {
     shared: Arc<Shared>,
     requests: AtomicU64,
     /// How often a lie could have been told to one question.
-    asked: Mutex<HashMap<(u64, u64), u32>>,
+    asked: Mutex<HashMap<(&'static str, u64), u32>>,
+    first_slot: OnceLock<u64>,
 }
 
 type Answered = Result<Value, RpcError>;
@@ -79,7 +79,7 @@ fn error<T>(code: i64, message: impl Into<String>) -> Result<T, RpcError> {
 
 impl Rpc {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, requests: AtomicU64::new(0), asked: Mutex::default() }
+        Self { shared, requests: AtomicU64::new(0), asked: Mutex::default(), first_slot: OnceLock::new() }
     }
 
     /// Answers the body of an HTTP request: one call or a batch of them.
@@ -143,16 +143,17 @@ impl Rpc {
     }
 
     fn first_slot(&self) -> u64 {
-        let first = (0..).map_while(|position| self.shared.ledger.at(position));
-        first.take(NODE_SLOTS as usize).find(|slot| slot.canonical().is_some()).map_or(0, |slot| slot.slot)
+        *self.first_slot.get_or_init(|| {
+            let ledger = &self.shared.ledger;
+            let first = (0..NODE_SLOTS).find(|&position| ledger.is_canonical(position));
+            first.and_then(|position| ledger.number(position)).unwrap_or_default()
+        })
     }
 
     /// The lie that is due for a question, if one is; each question is lied to a bounded number of times.
-    fn lie(&self, kind: &str, slot: u64) -> Option<i64> {
-        let mut hasher = DefaultHasher::new();
-        kind.hash(&mut hasher);
+    fn lie(&self, method: &'static str, slot: u64) -> Option<i64> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = asked.entry((hasher.finish(), slot)).or_default();
+        let number = asked.entry((method, slot)).or_default();
         let lie = self.shared.plan.rpc_lie(slot, *number);
         *number = number.saturating_add(1);
         if lie.is_some() {
@@ -234,8 +235,9 @@ impl Call<'_> {
 
     fn canonical_from(&self, start: u64) -> impl Iterator<Item = u64> {
         let ledger = &self.rpc.shared.ledger;
-        let slots = (ledger.position_from(start)..).map_while(|position| ledger.at(position));
-        slots.filter(|slot| slot.canonical().is_some()).map(|slot| slot.slot)
+        let positions =
+            (ledger.position_from(start)..).map_while(|position| Some((position, ledger.number(position)?)));
+        positions.filter(|&(position, _)| ledger.is_canonical(position)).map(|(_, slot)| slot)
     }
 
     fn block_time(&self) -> Answered {
@@ -296,7 +298,7 @@ impl Call<'_> {
     }
 
     /// A slot that the node can tell something about, canonical or skipped.
-    fn landed(&self, slot: u64, level: Level, method: &str) -> Result<Arc<LedgerSlot>, RpcError> {
+    fn landed(&self, slot: u64, level: Level, method: &'static str) -> Result<Arc<LedgerSlot>, RpcError> {
         let first = self.rpc.first_slot();
         let (tip, newest) = self.tip(level)?;
         if slot > newest.slot {

@@ -428,3 +428,56 @@ fn banks_and_write_versions_are_numbered_by_each_endpoint() {
     assert_eq!(second.map(|(bank, _)| bank), Some(None), "a proto 12 server has no bank ids");
     assert!(first != second && first != third && second != third);
 }
+
+/// What a replay of the whole ledger brings, by kind, slot and place.
+fn replayed(cluster: &Cluster, endpoint: &Arc<Endpoint>, now: &mut Duration) -> BTreeSet<(u8, u64, Vec<u8>)> {
+    let request = SubscribeRequest { from_slot: Some(FIRST_SLOT), ..everything() };
+    let mut subscription = loop {
+        *now += SLOT;
+        match endpoint.subscribe(*now, &request, None) {
+            Ok(subscription) => break subscription,
+            Err(_) => continue,
+        }
+    };
+    let updates = frames(play(&mut subscription, *now + SLOT));
+    let canonical: BTreeSet<u64> =
+        cluster.truth().slots().filter(|(_, truth)| truth.block().is_some()).map(|(slot, _)| slot).collect();
+    let place = |update| match update {
+        UpdateOneof::Transaction(update) => Some((0, update.slot, update.transaction?.signature)),
+        UpdateOneof::Entry(update) => Some((1, update.slot, update.hash)),
+        UpdateOneof::Account(update) => Some((2, update.slot, update.account?.pubkey)),
+        UpdateOneof::BlockMeta(meta) => Some((3, meta.slot, meta.blockhash.into_bytes())),
+        _ => None,
+    };
+    updates.into_iter().filter_map(place).filter(|(_, slot, _)| canonical.contains(slot)).collect()
+}
+
+#[test]
+fn whatever_goes_wrong_a_second_replay_is_whole() {
+    let config = Config { faults: Profile::Harsh, seed: 11, endpoints: 1, ..Config::default() };
+    let cluster = cluster(100, config);
+    let mut now = cluster.end().expect("an end");
+    let endpoint = &cluster.endpoints()[0];
+    let first = replayed(&cluster, endpoint, &mut now);
+    let second = replayed(&cluster, endpoint, &mut now);
+    assert!(first.is_subset(&second) && first != second, "the first one lacks something");
+    for (slot, truth) in cluster.truth().slots() {
+        let Some(block) = truth.block() else { continue };
+        let has = |kind, name: &[u8]| second.contains(&(kind, slot, name.to_vec()));
+        assert!(block.transactions.iter().all(|info| has(0, &info.signature)), "slot {slot}");
+        assert!(block.entries.iter().all(|entry| has(1, &entry.hash)), "slot {slot}");
+        assert!(block.accounts.iter().all(|account| has(2, &account.pubkey)), "slot {slot}");
+        assert!(has(3, block.blockhash.as_bytes()), "slot {slot}");
+    }
+}
+
+#[test]
+fn an_endless_ledger_plays_on() {
+    let cluster = Cluster::new(Ledger::generated(GeneratedLedger::default()), perfect());
+    let began = std::time::Instant::now();
+    let mut subscription =
+        cluster.endpoints()[0].subscribe(Duration::ZERO, &everything(), None).expect("let in");
+    let updates = play(&mut subscription, SLOT * 1000).len();
+    eprintln!("TIMING {updates} updates in {:?}", began.elapsed());
+    assert!(updates > 80_000 && subscription.next_deadline().is_some());
+}

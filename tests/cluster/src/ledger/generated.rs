@@ -20,8 +20,8 @@ use super::poh::{self, Hash, Shape};
 use super::{FIRST_SLOT, LedgerSlot};
 use crate::random::{digest, random};
 
-/// Slots kept ready: the replay window of a few endpoints is wider, but what is played live fits.
-const KEPT_SLOTS: usize = 96;
+/// Slots kept ready: more than the usual replay window, so that endpoints replay what others played.
+const KEPT_SLOTS: usize = 192;
 /// Unix seconds of the first slot; a time in April 2025, when the real transactions were made.
 const FIRST_BLOCK_TIME: i64 = 1_744_200_000;
 /// Skipped slots below the first one, so that heights differ from slots as they do on mainnet.
@@ -127,6 +127,20 @@ impl Generator {
     pub(crate) fn position_from(&self, slot: u64) -> u64 {
         let position = slot.saturating_sub(self.settings.first_slot);
         self.settings.slots.map_or(position, |slots| position.min(slots))
+    }
+
+    pub(crate) fn number(&self, position: u64) -> Option<u64> {
+        let there = self.settings.slots.is_none_or(|slots| position < slots);
+        there.then_some(self.settings.first_slot + position)
+    }
+
+    /// Told from the parents: the slot behind builds on this one.
+    pub(crate) fn is_canonical(&self, position: u64) -> bool {
+        let Some(slot) = self.number(position) else { return false };
+        if let Some(parent) = self.lock().parents.get(position as usize + 1) {
+            return parent.slot == slot;
+        }
+        self.at(position).is_some_and(|slot| slot.canonical().is_some())
     }
 
     pub(crate) fn at(&self, position: u64) -> Option<Arc<LedgerSlot>> {

@@ -86,20 +86,23 @@ fn merge(mut blocks: BTreeMap<u64, Block>, frames: Vec<RecordedFrame>) -> BTreeM
 /// The block of a recorded slot: from its frames if they are whole, else from the RPC answer.
 fn recorded_slot(slot: u64, answered: Option<Block>, gathered: Option<Gathered>) -> LedgerSlot {
     let Some(gathered) = gathered else {
-        let mut one = LedgerSlot::new(slot, answered.map(canonical).unwrap_or_default());
-        one.replayable = false;
-        return one;
+        return LedgerSlot { versions: answered.map(canonical).unwrap_or_default(), ..unknown(slot) };
     };
     let replayable =
         gathered.transactions_whole && (gathered.entries_whole || gathered.block.entries.is_empty());
     let mut block = gathered.block;
     if !gathered.transactions_whole {
-        let Some(answered) = answered else { return LedgerSlot::new(slot, Vec::new()) };
+        // Without bodies anywhere, the frames can be played and nothing else.
+        let Some(answered) = answered else { return unknown(slot) };
         block.transactions = answered.transactions;
     }
     let mut one = LedgerSlot::new(slot, canonical(block));
     one.replayable = replayable;
     one
+}
+
+fn unknown(slot: u64) -> LedgerSlot {
+    LedgerSlot { replayable: false, ..LedgerSlot::new(slot, Vec::new()) }
 }
 
 fn canonical(block: Block) -> Vec<Arc<Version>> {
@@ -142,7 +145,7 @@ fn with_trailing(slots: BTreeMap<u64, LedgerSlot>) -> Result<Vec<Arc<LedgerSlot>
             out.extend(trailing(&parent.block, last)?);
         }
     }
-    if tip.is_none() {
+    if out.is_empty() {
         return Err(LedgerError::Empty);
     }
     Ok(out)

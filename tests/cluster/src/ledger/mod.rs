@@ -113,6 +113,22 @@ impl Ledger {
         }
     }
 
+    /// The number of the slot at a position, without making its content.
+    pub fn number(&self, position: u64) -> Option<u64> {
+        match self {
+            Self::Listed(listed) => listed.slots().get(position as usize).map(|slot| slot.slot),
+            Self::Generated(generator) => generator.number(position),
+        }
+    }
+
+    /// Whether there is a block of the chain at a position; its content is made only if that was never asked before.
+    pub fn is_canonical(&self, position: u64) -> bool {
+        match self {
+            Self::Listed(_) => self.at(position).is_some_and(|slot| slot.canonical().is_some()),
+            Self::Generated(generator) => generator.is_canonical(position),
+        }
+    }
+
     /// The position of the first slot that is not below `slot`; the ledger's length if there is none.
     pub fn position_from(&self, slot: u64) -> u64 {
         match self {

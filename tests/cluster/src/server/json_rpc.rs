@@ -55,8 +55,5 @@ fn json_body(value: &Value) -> Response {
 
 fn refused(code: u16) -> Response {
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        return (status, [(header::RETRY_AFTER, "1")], "rate limited").into_response();
-    }
     status.into_response()
 }
