@@ -1,6 +1,7 @@
 //! Chains for tests: made of nothing but their numbers, so every test sees the same one.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
@@ -15,6 +16,16 @@ use yellowstone_grpc_proto::geyser::{
     SubscribeUpdateEntry, SubscribeUpdateTransaction, SubscribeUpdateTransactionInfo,
 };
 use yellowstone_grpc_proto::solana::storage::confirmed_block as storage;
+
+use super::cells::KeyFormat;
+use super::commit::Committer;
+use super::dataset::Dataset;
+use super::disk::RealDisk;
+use super::encode::Encoder;
+use super::engine::Engine;
+use super::folder::{Folder, Settings};
+use super::planner::{Planner, PlannerConfig};
+use super::schema::FORMAT_VERSION;
 
 /// A chain with skipped slots.
 pub(crate) struct Chain {
@@ -253,4 +264,23 @@ fn token(amount: u64) -> storage::TokenBalance {
         owner: text(bytes32(&[56])),
         program_id: String::new(),
     }
+}
+
+/// Writes `blocks` to `root` as the sink would.
+pub(crate) fn write_folder(root: &Path, blocks: &[Arc<Block>], commit_slots: u64, keys: KeyFormat) {
+    let settings = Settings {
+        format_version: FORMAT_VERSION,
+        commit_slots,
+        keys,
+        compression_level: 1,
+        datasets: Dataset::ALL.to_vec(),
+    };
+    let folder = Folder::open(root, &settings).expect("a free folder");
+    let config = PlannerConfig { commit_slots, max_waiting_bytes: usize::MAX, floor: None };
+    let planner = Planner::new(config, folder.listing.committed());
+    let encoder = Encoder::try_new(&Dataset::ALL, keys, 1, commit_slots).expect("valid schemas");
+    let mut engine = Engine::new(planner, encoder, Committer::new(folder.root.clone(), RealDisk));
+    let mut events = Vec::new();
+    engine.accept(blocks.iter().map(Arc::as_ref), &mut events).expect("written");
+    assert!(!engine.is_refused(), "{events:?}");
 }
