@@ -33,15 +33,20 @@ impl<'a> Node<'a> {
 
     /// The options of a table, by name.
     pub fn properties(self) -> impl Iterator<Item = (&'a str, Self)> {
-        let properties = self.meant.get("properties").and_then(Value::as_object);
+        let properties = self.table().meant.get("properties").and_then(Value::as_object);
         properties.into_iter().flatten().map(move |(name, used)| (name.as_str(), Self::at(self.root, used)))
     }
 
     /// The option called `name`: one of the table's own, or of any name if the table is a map.
     pub fn property(self, name: &str) -> Option<Self> {
-        let own = self.meant.get("properties").and_then(|properties| properties.get(name));
-        own.or_else(|| self.meant.get("additionalProperties").filter(|any| any.is_object()))
-            .map(|used| Self::at(self.root, used))
+        let own = self.table().meant.get("properties").and_then(|properties| properties.get(name));
+        own.map(|used| Self::at(self.root, used)).or_else(|| self.values())
+    }
+
+    /// What the values of a map are.
+    pub fn values(self) -> Option<Self> {
+        let values = self.table().meant.get("additionalProperties").filter(|any| any.is_object());
+        values.map(|used| Self::at(self.root, used))
     }
 
     /// What a list holds.
@@ -51,14 +56,21 @@ impl<'a> Node<'a> {
 
     /// The options that can't be left out.
     pub fn required(self) -> impl Iterator<Item = &'a str> {
-        self.meant.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        self.table()
+            .meant
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
     }
 
     /// Whether it is a table that has its own options and no others.
     pub fn is_closed(self) -> bool {
         let any_of = ["oneOf", "anyOf", "allOf", "patternProperties"];
-        let open = self.meant.get("additionalProperties").is_some_and(|any| *any != Value::Bool(false));
-        self.is("object") && !open && !any_of.iter().any(|word| self.meant.get(word).is_some())
+        let table = self.table();
+        let open = table.meant.get("additionalProperties").is_some_and(|any| *any != Value::Bool(false));
+        table.is("object") && !open && !any_of.iter().any(|word| table.meant.get(word).is_some())
     }
 
     /// Whether values may be of the JSON type `word`.
@@ -67,6 +79,15 @@ impl<'a> Node<'a> {
             Some(Value::String(one)) => one == word,
             Some(Value::Array(several)) => several.iter().any(|one| one == word),
             _ => self.choices().any(|choice| choice.is(word)),
+        }
+    }
+
+    /// The one table among the things that it may be, if there is one; otherwise itself.
+    fn table(self) -> Self {
+        let mut tables = self.choices().filter(|choice| choice.is("object"));
+        match (tables.next(), tables.next()) {
+            (Some(only), None) => only,
+            _ => self,
         }
     }
 
@@ -124,15 +145,9 @@ impl<'a> Node<'a> {
         let named: Vec<_> = names.iter().filter(|(word, _)| self.is(word)).map(|(_, name)| *name).collect();
         match named.as_slice() {
             [] if self.is("array") => "list".to_owned(),
-            [] if self.meant.get("additionalProperties").is_some_and(Value::is_object) => self.map_name(),
-            [] => "table".to_owned(),
+            [] => self.values().map_or("table".to_owned(), |values| format!("map of {}", values.type_name())),
             several => several.join(" | "),
         }
-    }
-
-    fn map_name(self) -> String {
-        let value = self.meant.get("additionalProperties").map(|used| Self::at(self.root, used).type_name());
-        format!("map of {}", value.unwrap_or_default())
     }
 }
 
@@ -178,6 +193,15 @@ mod tests {
         level: Option<Level>,
         filters: BTreeMap<String, Vec<String>>,
         nested: Option<Nested>,
+        either: Either,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    #[allow(dead_code)]
+    enum Either {
+        Switch(bool),
+        Table(Nested),
     }
 
     #[derive(JsonSchema)]
@@ -213,7 +237,15 @@ mod tests {
         assert_eq!(option("filters").type_name(), "map of list of string");
         assert_eq!(option("filters").property("any").expect("a map").type_name(), "list of string");
         assert_eq!(option("nested").property("deep").expect("it is declared").type_name(), "boolean");
-        assert_eq!(root.required().collect::<Vec<_>>(), ["url", "filters"]);
+        assert_eq!(root.required().collect::<Vec<_>>(), ["url", "filters", "either"]);
+    }
+
+    #[test]
+    fn the_table_among_several_choices_is_looked_into() {
+        let schema = schema_of::<Options>();
+        let either = Node::root(&schema).property("either").expect("it is declared");
+        assert_eq!(either.type_name(), "boolean | table");
+        assert!(either.is_closed() && either.property("deep").is_some());
     }
 
     #[test]

@@ -35,6 +35,10 @@ enum LogFormat {
 enum Command {
     /// Run a pipeline until SIGINT or SIGTERM.
     Run(commands::run::RunArgs),
+    /// Run the example pipeline on a simulated cluster, and check what came out.
+    Demo(commands::demo::DemoArgs),
+    /// Audit an output folder offline; exit code 1 if it does not keep its promises.
+    Verify(commands::verify::VerifyArgs),
     /// Serve a simulated Solana cluster: Yellowstone endpoints and an RPC node, for any client.
     Cluster(commands::cluster::ClusterArgs),
     /// Check pipelines without running them; exit code 78 if one has errors.
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
     start_log(cli.log_format);
     match cli.command {
         Command::Run(args) => on_runtime(commands::run::run(args)),
+        Command::Demo(args) => on_runtime(commands::demo::run(args)),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Cluster(args) => on_runtime(commands::cluster::run(args)),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),

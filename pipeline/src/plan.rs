@@ -147,7 +147,7 @@ pub struct EdgeOptions {
     #[schemars(with = "Option<String>")]
     pub capacity_bytes: Option<usize>,
     /// What a full edge does: `block` makes the sender wait, `drop_newest` drops the batch and counts it. Default block.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("enum" = ["block", "drop_newest"]))]
     pub when_full: Option<WhenFull>,
 }
 

@@ -19,6 +19,9 @@ const EXIT_USAGE: u8 = 2;
 /// Text is broken here: terminals are at least this wide, and longer lines are hard to read.
 const LINE_CHARS: usize = 100;
 
+/// Tables within tables are shown this deep; none of the kinds goes deeper.
+const MOST_DEPTH: usize = 4;
+
 /// Arguments of `sluice list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -79,10 +82,9 @@ struct OptionRow {
     description: String,
 }
 
-/// A kind's options, those that can't be left out first.
-fn rows(schema: &Value) -> Vec<OptionRow> {
-    let root = Schema::root(schema);
-    let required: Vec<_> = root.required().collect();
+/// The options of a table, those that can't be left out first.
+fn rows(table: Schema<'_>) -> Vec<OptionRow> {
+    let required: Vec<_> = table.required().collect();
     let row = |(name, option): (&str, Schema<'_>)| OptionRow {
         name: name.to_owned(),
         type_name: option.type_name(),
@@ -93,9 +95,27 @@ fn rows(schema: &Value) -> Vec<OptionRow> {
         },
         description: option.description().unwrap_or_default(),
     };
-    let mut rows: Vec<_> = root.properties().map(row).collect();
+    let mut rows: Vec<_> = table.properties().map(row).collect();
     rows.sort_by_key(|row| row.presence != "required");
     rows
+}
+
+/// The same with the options of tables within, at most `depth` deep.
+fn deep_rows(table: Schema<'_>, depth: usize) -> Vec<OptionRow> {
+    let deeper = |row: OptionRow| {
+        let option = table.property(&row.name).filter(|_| depth > 0);
+        let (inner, step) = match option {
+            Some(option) if option.items().is_some() => (option.items(), "[]"),
+            Some(option) if option.values().is_some() => (option.values(), ".NAME"),
+            option => (option, ""),
+        };
+        let prefix = format!("{}{step}.", row.name);
+        let within = inner.into_iter().flat_map(|inner| deep_rows(inner, depth - 1));
+        let within: Vec<_> =
+            within.map(|row| OptionRow { name: format!("{prefix}{}", row.name), ..row }).collect();
+        std::iter::once(row).chain(within)
+    };
+    rows(table).into_iter().flat_map(deeper).collect()
 }
 
 /// A JSON value as TOML writes it on one line.
@@ -118,7 +138,7 @@ fn overview(kinds: &[Kind]) -> String {
         for kind in kinds.iter().filter(|kind| kind.section() == section) {
             text.push_str(&format!("  {:<14} {}\n", kind.name, kind.summary));
             let schema = kind.schema();
-            let rows = rows(&schema);
+            let rows = rows(Schema::root(&schema));
             let name_chars = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
             for row in &rows {
                 let facts = format!("{}, {}", row.type_name, row.presence);
@@ -136,25 +156,29 @@ fn overview(kinds: &[Kind]) -> String {
 
 fn details(kind: &Kind) -> String {
     let schema = kind.schema();
-    let rows = rows(&schema);
+    let rows = deep_rows(Schema::root(&schema), MOST_DEPTH);
     let mut text = format!("{}: a {}{}\n", kind.name, kind.section().noun(), flow(kind));
     text.push_str(&wrapped(kind.summary, 2));
-    if let Some(about) = schema.get("description").and_then(Value::as_str) {
-        text.push_str(&wrapped(&about.split_whitespace().collect::<Vec<_>>().join(" "), 2));
+    let about = Schema::root(&schema).description();
+    // Where there is no more to say, the description only repeats the name.
+    if let Some(about) = about.filter(|about| !about.starts_with("Options of ")) {
+        text.push_str(&wrapped(&about, 2));
     }
     text.push_str(if rows.is_empty() { "\nIt has no options of its own.\n" } else { "\nOptions\n" });
     text.push_str(&full_rows(&rows));
     if kind.section() != Section::Sources {
         text.push_str("\nOptions of its input edges, here or beside `from` in an input\n");
-        text.push_str(&full_rows(&self::rows(&schema_of::<EdgeOptions>())));
+        text.push_str(&full_rows(&self::rows(Schema::root(&schema_of::<EdgeOptions>()))));
     }
-    text.push_str(&format!("\nExample\n{}", indented(&example(kind, &rows))));
+    text.push_str(&format!("\nExample\n{}", indented(&example(kind))));
     text
 }
 
 fn full_rows(rows: &[OptionRow]) -> String {
     let row = |row: &OptionRow| {
-        let head = format!("  {} ({}, {})\n", row.name, row.type_name, row.presence);
+        let head = format!("{} ({}, {})", row.name, row.type_name, row.presence);
+        // The first line hangs out to the left of the others.
+        let head = wrapped(&head, 6).split_off(4);
         head + &wrapped(&row.description, 6)
     };
     rows.iter().map(row).collect()
@@ -177,13 +201,14 @@ fn flow(kind: &Kind) -> String {
 }
 
 /// A table with every option that is required, and the defaults of the others that have one.
-fn example(kind: &Kind, rows: &[OptionRow]) -> String {
+fn example(kind: &Kind) -> String {
+    let schema = kind.schema();
     let section = kind.section();
     let mut text = format!("[{}.my_{}]\ntype = \"{}\"\n", section.key(), kind.name, kind.name);
     if section != Section::Sources {
         text.push_str("inputs = [\"name_of_a_source_or_stage\"]\n");
     }
-    for row in rows {
+    for row in rows(Schema::root(&schema)) {
         match row.presence.strip_prefix("default ") {
             Some(default) => text.push_str(&format!("# {} = {default}\n", row.name)),
             None if row.presence == "required" => {
@@ -277,7 +302,7 @@ mod tests {
         let text = overview(KINDS);
         for kind in KINDS {
             assert!(text.contains(&format!("  {} ", kind.name)), "{}", kind.name);
-            for row in rows(&kind.schema()) {
+            for row in rows(Schema::root(&kind.schema())) {
                 assert!(text.contains(&format!("    {} ", row.name)), "{}.{}", kind.name, row.name);
             }
         }
@@ -289,13 +314,23 @@ mod tests {
         assert!(text.starts_with("merge: a stage that takes updates and gives updates\n"), "{text}");
         assert!(text.contains("  max_lag_slots (integer, default 512)\n      How many slots"), "{text}");
         assert!(text.contains("  [stages.my_merge]\n  type = \"merge\"\n"), "{text}");
-        assert!(text.contains("  when_full (string, optional)"), "{text}");
+        assert!(text.contains("  when_full (\"block\" | \"drop_newest\", optional)"), "{text}");
+    }
+
+    #[test]
+    fn details_show_the_options_of_tables_within() {
+        assert!(details(named("recovery")).contains("  rpc.url (string, required)\n"));
+        let text = details(named("yellowstone"));
+        assert!(text.contains("  transactions.NAME.account_include (list of string"), "{text}");
+        assert!(text.contains("  accounts_data_slice[].offset (integer"), "{text}");
     }
 
     #[test]
     fn lines_are_not_longer_than_a_terminal() {
         for kind in KINDS {
-            for line in details(kind).lines().filter(|line| line.starts_with("      ")) {
+            let text = details(kind);
+            let (prose, _) = text.split_once("\nExample\n").expect("it has an example");
+            for line in prose.lines() {
                 assert!(line.chars().count() <= LINE_CHARS, "{line}");
             }
         }
@@ -304,7 +339,7 @@ mod tests {
     #[test]
     fn the_examples_have_no_wrong_option() {
         for kind in KINDS {
-            let text = example(kind, &rows(&kind.schema())).replace("\n# ", "\n");
+            let text = example(kind).replace("\n# ", "\n");
             let Err(diagnostics) = Plan::parse("example", &text, &|_: &str| None) else { continue };
             for one in diagnostics.found() {
                 use sluice_config::diagnostic::Phase;

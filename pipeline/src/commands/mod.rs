@@ -1,7 +1,9 @@
 //! What the binary can be asked to do: one file for each command, with its arguments.
 
 pub mod cluster;
+pub mod demo;
 pub mod graph;
 pub mod list;
 pub mod run;
 pub mod validate;
+pub mod verify;
