@@ -168,6 +168,32 @@ pub enum Fault {
     RpcLie,
 }
 
+impl Fault {
+    /// The word in summaries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disconnect => "disconnect",
+            Self::Hang => "hang",
+            Self::Lag => "lag",
+            Self::Stall => "stall",
+            Self::Garbage => "garbage",
+            Self::Oversize => "oversize",
+            Self::Duplicate => "duplicate",
+            Self::Drop => "drop",
+            Self::DropEverywhere => "drop_everywhere",
+            Self::LateMeta => "late_meta",
+            Self::EarlyMeta => "early_meta",
+            Self::Reorder => "reorder",
+            Self::WrongCount => "wrong_count",
+            Self::Outage => "outage",
+            Self::Refusal => "refusal",
+            Self::PoorReplay => "poor_replay",
+            Self::RpcFailure => "rpc_failure",
+            Self::RpcLie => "rpc_lie",
+        }
+    }
+}
+
 /// What goes wrong with the stream itself while a slot is played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamFault {

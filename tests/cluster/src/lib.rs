@@ -14,6 +14,6 @@ pub mod truth;
 
 pub use cluster::{Cluster, Config, Emission, Endpoint, Level, Refusal, Rpc, RpcOutcome, Subscription};
 pub use faults::{Fault, Profile};
-pub use ledger::{GeneratedLedger, Ledger, LedgerError, LedgerFile};
+pub use ledger::{GeneratedLedger, Ledger, LedgerError, LedgerFile, Lie};
 pub use server::{Progress, Running, ServeError, ServeOptions};
 pub use truth::{Truth, TruthSlot};

@@ -70,6 +70,18 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// A version as an endpoint shows it: as it is, unless the endpoint lies about it.
+    pub(super) fn shown(&self, endpoint: usize, version: &Arc<Version>) -> Arc<Version> {
+        let slot = version.block.slot;
+        let lie = self.config.lies.iter().find(|(liar, about, _)| (*liar, *about) == (endpoint, slot));
+        let Some((_, _, lie)) = lie else { return Arc::clone(version) };
+        let mut block = version.block.clone();
+        lie.tell(&mut block, &mut self.plan.random("told", endpoint as u64, slot));
+        Arc::new(Version::new(block, version.fate.clone(), version.ordinal))
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(shared: Arc<Shared>, index: usize) -> Self {
         Self {
@@ -192,6 +204,10 @@ impl Endpoint {
             self.shared.plan.count(Fault::PoorReplay, 1);
         }
         poor
+    }
+
+    pub(super) fn shown(&self, version: &Arc<Version>) -> Arc<Version> {
+        self.shared.shown(self.index, version)
     }
 
     pub(super) fn bank(&self, position: u64, ordinal: u8) -> u64 {

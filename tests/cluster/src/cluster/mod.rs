@@ -4,6 +4,7 @@
 //! thread, and the servers can by the wall clock. Nothing here waits, spawns or opens a socket.
 
 mod answer;
+mod emit;
 mod endpoint;
 mod filter;
 mod frame;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::faults::{Fault, FaultPlan, Profile};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Lie};
 use crate::truth::Truth;
 
 pub use endpoint::{Endpoint, Refusal};
@@ -49,6 +50,8 @@ pub struct Config {
     /// Whether some endpoints play servers of another kind: proto 12 (no bank ids), or a leader's own node (0 entries in
     /// block metas).
     pub mixed_servers: bool,
+    /// What endpoints lie about: the endpoint's index, the slot, the lie. Only slots that are not recorded, with one version.
+    pub lies: Vec<(usize, u64, Lie)>,
     /// Unix time of the cluster's start, for `created_at`.
     pub unix_start: Duration,
 }
@@ -65,6 +68,7 @@ impl Default for Config {
             finalized_after: 32,
             x_token: None,
             mixed_servers: true,
+            lies: Vec::new(),
             unix_start: Duration::from_secs(1_744_200_000),
         }
     }

@@ -22,6 +22,8 @@ const LATENCY: f64 = 0.05;
 const SEEN_OF_DEAD: f64 = 0.6;
 /// When the last content of a slot comes.
 const CONTENT_END: f64 = 0.8;
+/// What of a slot's time its banks share; a block is processed at some 0.77 then, shortly before the timeline says so.
+const SLOT_SHARE: f64 = 0.85;
 /// When confirmed and finalized statuses of older slots come.
 const STATUSES: f64 = 0.93;
 /// Updates that an early block meta overtakes, at most.
@@ -165,7 +167,7 @@ impl Writer<'_> {
         random: &mut StdRng,
     ) -> Vec<Cue> {
         let mut out = Vec::new();
-        let width = 0.75 / slot.versions.len().max(1) as f64;
+        let width = SLOT_SHARE / slot.versions.len().max(1) as f64;
         for (place, version) in slot.versions.iter().enumerate() {
             let own = match slot.versions.len() {
                 1 => faults.clone(),
@@ -174,6 +176,7 @@ impl Writer<'_> {
             };
             let start = width * place as f64;
             let bank = self.shared.bank(self.endpoint, position, version.ordinal);
+            let version = &self.shared.shown(self.endpoint, version);
             let cues = VersionCues { version, bank, writer: self, position }.write(&own, random);
             out.extend(
                 cues.into_iter().map(|(at, event)| (if at < 1.0 { start + at * width } else { at }, event)),

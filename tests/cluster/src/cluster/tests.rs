@@ -474,10 +474,32 @@ fn whatever_goes_wrong_a_second_replay_is_whole() {
 #[test]
 fn an_endless_ledger_plays_on() {
     let cluster = Cluster::new(Ledger::generated(GeneratedLedger::default()), perfect());
-    let began = std::time::Instant::now();
     let mut subscription =
         cluster.endpoints()[0].subscribe(Duration::ZERO, &everything(), None).expect("let in");
     let updates = play(&mut subscription, SLOT * 1000).len();
-    eprintln!("TIMING {updates} updates in {:?}", began.elapsed());
     assert!(updates > 80_000 && subscription.next_deadline().is_some());
+}
+
+#[test]
+fn only_the_liar_lies_and_only_about_its_slot() {
+    let slot = FIRST_SLOT + 3;
+    let config = Config { lies: vec![(1, slot, crate::ledger::Lie::SignatureChanged)], ..perfect() };
+    let ledger =
+        GeneratedLedger { slots: Some(8), forks: false, mainnet_blocks: false, ..GeneratedLedger::default() };
+    let cluster = Cluster::new(Ledger::generated(ledger), config);
+    for endpoint in cluster.endpoints() {
+        let mut subscription = endpoint.subscribe(Duration::ZERO, &everything(), None).expect("let in");
+        let updates = frames(play(&mut subscription, cluster.end().expect("an end")));
+        let seen: BTreeSet<Vec<u8>> = updates
+            .into_iter()
+            .filter_map(|update| match update {
+                UpdateOneof::Transaction(update) => update.transaction.map(|info| info.signature),
+                _ => None,
+            })
+            .collect();
+        for (number, truth) in cluster.truth().slots() {
+            let lacking = truth.signatures().filter(|signature| !seen.contains(*signature)).count();
+            assert_eq!(lacking, usize::from(endpoint.index() == 1 && number == slot));
+        }
+    }
 }

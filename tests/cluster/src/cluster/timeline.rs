@@ -9,7 +9,7 @@ use super::Config;
 /// The shortest distance of slots; a ledger without end has to take some time.
 const MIN_SLOT_TIME: Duration = Duration::from_micros(1);
 /// When in its slot's time a block is processed, in hundredths.
-const PROCESSED_PERCENT: u32 = 90;
+const PROCESSED_PERCENT: u32 = 80;
 
 /// A commitment level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -112,14 +112,14 @@ struct JsonTransaction {
 
 impl JsonTransaction {
     fn into_info(self, index: usize) -> Result<proto::SubscribeUpdateTransactionInfo> {
-        let versioned = self.version.is_some_and(|version| version.is_number());
+        let version = self.version.as_ref().and_then(Value::as_u64);
         let transaction = match self.transaction {
             Body::Encoded(text, encoding) if encoding == "base64" => {
                 transaction::decode(&STANDARD.decode(text)?)?
             }
             Body::Encoded(text, encoding) if encoding == "base58" => transaction::decode(&base58(&text)?)?,
             Body::Encoded(_, encoding) => return Err(GetBlockError::Encoding(encoding)),
-            Body::Parsed(parsed) => parsed.into_proto(versioned)?,
+            Body::Parsed(parsed) => parsed.into_proto(version)?,
         };
         Ok(proto::SubscribeUpdateTransactionInfo {
             signature: transaction.signatures.first().cloned().unwrap_or_default(),
@@ -145,8 +145,8 @@ struct JsonBody {
 }
 
 impl JsonBody {
-    fn into_proto(self, versioned: bool) -> Result<proto::Transaction> {
-        let message = self.message.into_proto(versioned)?;
+    fn into_proto(self, version: Option<u64>) -> Result<proto::Transaction> {
+        let message = self.message.into_proto(version)?;
         Ok(proto::Transaction { signatures: base58_all(&self.signatures)?, message: Some(message) })
     }
 }
@@ -164,7 +164,7 @@ struct JsonMessage {
 }
 
 impl JsonMessage {
-    fn into_proto(self, versioned: bool) -> Result<proto::Message> {
+    fn into_proto(self, version: Option<u64>) -> Result<proto::Message> {
         let instructions = self.instructions.into_iter().map(|one| {
             let data = base58(&one.data)?;
             Ok(proto::CompiledInstruction {
@@ -179,9 +179,9 @@ impl JsonMessage {
             account_keys: base58_all(&self.account_keys)?,
             recent_blockhash: base58(&self.recent_blockhash)?,
             instructions: instructions.collect::<Result<_>>()?,
-            versioned,
+            versioned: version.is_some(),
             address_table_lookups: lookups.collect::<Result<_>>()?,
-            config: self.transaction_config.map(JsonConfig::into_proto),
+            config: (version == Some(1)).then(|| self.transaction_config.unwrap_or_default().into_proto()),
         })
     }
 }
@@ -231,7 +231,7 @@ impl JsonLookup {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct JsonConfig {
     priority_fee: Option<u64>,

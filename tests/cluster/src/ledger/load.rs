@@ -122,7 +122,7 @@ fn unpack(bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
 
 fn parse(name: &str, bytes: Vec<u8>, slot: Option<u64>) -> Result<Loaded, LedgerError> {
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if first == Some(&b'{') {
+    if matches!(first, Some(b'{' | b'[')) {
         return parse_json(name, &bytes, slot);
     }
     let bytes = Bytes::from(bytes);
@@ -146,8 +146,10 @@ fn is_update(frame: Option<&Bytes>) -> bool {
 
 fn parse_json(name: &str, bytes: &[u8], slot: Option<u64>) -> Result<Loaded, LedgerError> {
     let mut loaded = Loaded::default();
-    for value in serde_json::Deserializer::from_slice(bytes).into_iter::<Value>() {
-        let value = value.map_err(|source| LedgerError::Json { name: name.to_owned(), source })?;
+    let values =
+        serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
+    let values = values.map_err(|source| LedgerError::Json { name: name.to_owned(), source })?;
+    for value in values.into_iter().flat_map(batch) {
         match recorded_answer(&value) {
             Some(answer) => loaded.answers.push(answer),
             None => {
@@ -158,6 +160,14 @@ fn parse_json(name: &str, bytes: &[u8], slot: Option<u64>) -> Result<Loaded, Led
         }
     }
     Ok(loaded)
+}
+
+/// The answers to a batch of calls come as one array.
+fn batch(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(answers) => answers,
+        single => vec![single],
+    }
 }
 
 fn recorded_answer(value: &Value) -> Option<Answer> {

@@ -110,3 +110,77 @@ fn a_ledger_file_may_carry_its_slot() {
     let file: LedgerFile = "a@b".parse().expect("infallible");
     assert_eq!(file, LedgerFile { path: "a@b".into(), slot: None });
 }
+
+fn files() -> Vec<Loaded> {
+    let old = include_bytes!("../../data/mainnet-43200000.confirmed_block.pb.zst");
+    let middle = include_bytes!("../../data/mainnet-254170887.get_block.json.zst");
+    let new = include_bytes!("../../data/mainnet-332254855.confirmed_block.pb.zst");
+    let load = |bytes: &[u8], slot| load_bytes("block", bytes, slot).expect("a block");
+    vec![load(old, None), load(middle, Some(254_170_887)), load(new, Some(332_254_855))]
+}
+
+#[test]
+fn blocks_without_a_number_are_their_parents_successors() {
+    assert_eq!(files()[0].blocks[0].slot, 43_200_000);
+}
+
+#[test]
+fn blocks_far_apart_are_played_as_they_are_and_each_gets_children_that_link_to_it() {
+    let ledger = Ledger::listed(files()).expect("in order");
+    let blocks: Vec<_> = (0..15).filter_map(|position| ledger.at(position)?.canonical().cloned()).collect();
+    assert_eq!((ledger.length(), blocks.len()), (Some(15), 15));
+    for group in blocks.chunks(5) {
+        assert!(!group[0].block.transactions.is_empty());
+        for pair in group.windows(2) {
+            let (parent, child) = (&pair[0].block, &pair[1].block);
+            assert_eq!((child.slot, child.parent_slot), (parent.slot + 1, parent.slot));
+            assert_eq!(child.parent_blockhash, parent.blockhash);
+            let state = hash(&child.parent_blockhash).expect("a hash");
+            assert_eq!(verify(state, &child.entries, &[]).ok(), hash(&child.blockhash));
+        }
+    }
+}
+
+#[test]
+fn blocks_out_of_order_are_refused() {
+    let mut files = files();
+    files.swap(0, 1);
+    let error = Ledger::listed(files).expect_err("out of order");
+    assert!(matches!(error, LedgerError::Order { slot: 43_200_000, before: 254_170_887 }));
+}
+
+#[test]
+fn files_that_are_no_ledger_are_refused() {
+    for bytes in [&b"not a ledger"[..], b"{", b"{\"parentSlot\": 1}", b"{\"error\": {\"code\": -32007}}", b""]
+    {
+        let loaded = load_bytes("bad", bytes, None).and_then(|loaded| Ledger::listed(vec![loaded]));
+        assert!(loaded.is_err(), "{:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[test]
+fn damaged_files_are_errors_and_never_panics() {
+    let raw = include_bytes!("../../data/mainnet-43200000.confirmed_block.pb.zst");
+    let whole = zstd::decode_all(raw.as_slice()).expect("zstd");
+    for place in (0..whole.len()).step_by(997) {
+        let mut damaged = whole.clone();
+        damaged[place] ^= 0x5a;
+        let _ = load_bytes("damaged", &damaged, None).and_then(|loaded| Ledger::listed(vec![loaded]));
+        let _ = load_bytes("cut", &whole[..place], None);
+    }
+}
+
+#[test]
+fn a_recording_without_bodies_can_be_played_but_not_replayed() {
+    let recorded = recorded();
+    let frames = recorded.slots().iter().flat_map(|slot| &slot.frames).filter_map(|frame| {
+        use yellowstone_grpc_proto::prelude::subscribe_update::UpdateOneof;
+        let body = frame.body.clone();
+        let bodiless = !matches!(frame.update, UpdateOneof::Transaction(_));
+        bodiless.then(|| RecordedFrame { update: frame.update.clone(), body })
+    });
+    let loaded = Loaded { frames: frames.collect(), ..Loaded::default() };
+    let Ledger::Listed(listed) = Ledger::listed(vec![loaded]).expect("frames") else { return };
+    let voted = listed.slots().iter().find(|slot| slot.slot == 100).expect("played");
+    assert!(!voted.replayable && voted.canonical().is_none() && !voted.frames.is_empty());
+}
