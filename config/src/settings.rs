@@ -12,7 +12,7 @@ pub struct Settings {
     /// The pipeline's name, a label of its metrics and log lines. Default: `pipeline`.
     pub name: String,
     /// The most bytes of frames that may be in flight in the whole pipeline; when they are, sources stop reading until
-    /// some are done with. Default: 2GiB, a minute of mainnet.
+    /// some are done with. Default: 2GiB, over a minute of mainnet's transactions.
     #[serde(with = "crate::units::bytes")]
     #[schemars(with = "String")]
     pub memory_limit: usize,
