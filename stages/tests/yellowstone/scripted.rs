@@ -9,18 +9,16 @@ use std::time::Duration;
 use sluice_config::secret::Secret;
 use sluice_stages::batch::{Item, Session, Update};
 use sluice_stages::budget::Budget;
-use sluice_stages::component::{BuildContext, Component, Endpoint, Node};
-use sluice_stages::edge::{EdgeConfig, Inbox, Outbox, connect};
+use sluice_stages::component::{BuildContext, Component, Endpoint};
+use sluice_stages::edge::EdgeConfig;
 use sluice_stages::frame::Kind;
-use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender};
+use sluice_stages::node::Clock;
 use sluice_stages::recovery::replay::{Replay, ReplayError, SlotUpdates};
-use sluice_stages::stage::{Event, Label};
+use sluice_stages::stage::Label;
 use sluice_stages::yellowstone::options::Compression;
 use sluice_stages::yellowstone::{FailureKind, YellowstoneOptions};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
@@ -36,8 +34,7 @@ use yellowstone_grpc_proto::prelude::{
     SubscribeUpdateSlot,
 };
 
-/// Longest time for anything that should happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{PATIENCE, run, run_plain, sessions, updates};
 
 /// What the server does on a subscription, step by step; then it keeps the stream open.
 #[derive(Clone)]
@@ -260,91 +257,11 @@ fn send(updates: impl IntoIterator<Item = SubscribeUpdate>) -> Vec<Step> {
     updates.into_iter().map(step).collect()
 }
 
-/// A running source and its surroundings.
-struct Running {
-    inbox: Inbox,
-    events: mpsc::Receiver<(Arc<str>, Event)>,
-    metrics: MetricBoard,
-    budget: Arc<Budget>,
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), NodeError>>,
-}
-
 fn options(address: SocketAddr) -> YellowstoneOptions {
     let mut options = YellowstoneOptions::new(format!("http://{address}"));
     options.reconnect_min = Duration::from_millis(1);
     options.reconnect_max = Duration::from_millis(20);
     options
-}
-
-fn run(options: YellowstoneOptions, edge: EdgeConfig, budget_bytes: usize) -> Running {
-    let mut context = BuildContext::new();
-    context.node = "ams".to_owned();
-    let Ok(Node::Source(source)) = options.build(&mut context) else { panic!("it is a source") };
-    let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
-    connect(&mut outbox, &mut inbox, edge);
-    let (event_sender, events) = mpsc::channel(64);
-    let (metrics, budget, stop) =
-        (MetricBoard::default(), Budget::new(budget_bytes), CancellationToken::new());
-    let context = NodeContext {
-        name: "ams".to_owned(),
-        stop: stop.clone(),
-        clock: Clock::start(),
-        budget: Arc::clone(&budget),
-        events: EventSink::new("ams", event_sender),
-        requests: RequestSender::default(),
-        metrics: metrics.clone(),
-    };
-    let task = tokio::spawn(source.run(outbox, context));
-    Running { inbox, events, metrics, budget, stop, task }
-}
-
-fn run_plain(options: YellowstoneOptions) -> Running {
-    run(options, EdgeConfig::default(), 1 << 30)
-}
-
-impl Running {
-    /// Items until `enough` of them satisfy the condition.
-    async fn items(&mut self, enough: impl Fn(&[Item]) -> bool) -> Vec<Item> {
-        let mut items = Vec::new();
-        while !enough(&items) {
-            let received = tokio::time::timeout(PATIENCE, self.inbox.recv()).await.expect("in time");
-            items.extend(received.expect("the source is running").1);
-        }
-        items
-    }
-
-    async fn disconnect_reason(&mut self) -> String {
-        loop {
-            let event = tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("in time");
-            if let (_, Event::Disconnected { reason, .. }) = event.expect("the source is running") {
-                return reason;
-            }
-        }
-    }
-
-    async fn end(mut self) {
-        self.stop.cancel();
-        self.inbox = Inbox::default();
-        let ended = tokio::time::timeout(Duration::from_secs(2), self.task).await.expect("promptly");
-        ended.expect("no panic").expect("a clean end");
-    }
-}
-
-fn updates(items: &[Item]) -> Vec<&Update> {
-    fn update(item: &Item) -> Option<&Update> {
-        if let Item::Update(update) = item { Some(update) } else { None }
-    }
-    items.iter().filter_map(update).collect()
-}
-
-fn sessions(items: &[Item]) -> Vec<(bool, u32)> {
-    let session = |item: &Item| match item {
-        Item::Session(Session::Opened { id, .. }) => Some((true, id.number)),
-        Item::Session(Session::Closed { id, .. }) => Some((false, id.number)),
-        _ => None,
-    };
-    items.iter().filter_map(session).collect()
 }
 
 #[tokio::test]
