@@ -138,7 +138,7 @@ fn misplaced(
     )
 }
 
-/// Every edge on a path to `node` that drops what it has no room for.
+/// Every place that makes an edge on a path to `node` drop what it has no room for.
 fn lossy(rule: &Rule, node: usize, drafts: &[Draft], graph: &Graph<'_>) -> Vec<Diagnostic> {
     let mut seen = vec![false; drafts.len()];
     let mut open = vec![node];
@@ -148,16 +148,16 @@ fn lossy(rule: &Rule, node: usize, drafts: &[Draft], graph: &Graph<'_>) -> Vec<D
             continue;
         }
         open.extend(graph.upstream(next));
-        for edge in drafts[next].edges.iter().filter(|edge| edge.config.when_full == WhenFull::DropNewest) {
-            let title = format!("{} may lose items before {}", drafts[next].title, drafts[node].title);
-            found.push(
-                Diagnostic::error(Code::InvalidValue, title)
-                    .at(edge.when_full_span.clone(), "drops what it has no room for")
-                    .help(format!("use `when_full = \"block\"`: {}", rule.because)),
-            );
-            // One place sets it for all inputs of a node.
-            break;
-        }
+        let edges = drafts[next].edges.iter().filter(|edge| edge.config.when_full == WhenFull::DropNewest);
+        // Inputs that share the node's setting share its place.
+        let mut places: Vec<_> = edges.map(|edge| edge.when_full_span.clone()).collect();
+        places.dedup();
+        let title = format!("{} may lose items before {}", drafts[next].title, drafts[node].title);
+        found.extend(places.into_iter().map(|place| {
+            Diagnostic::error(Code::InvalidValue, title.as_str())
+                .at(place, "drops what it has no room for")
+                .help(format!("use `when_full = \"block\"`: {}", rule.because))
+        }));
     }
     found
 }

@@ -407,6 +407,16 @@ fn files_without_recovery_are_a_warning() {
 }
 
 #[test]
+fn each_place_that_makes_a_path_to_files_lossy_is_shown_once() {
+    let own =
+        "[{ from = \"ams\", when_full = \"drop_newest\" }, { from = \"us\", when_full = \"drop_newest\" }]";
+    let places: Vec<_> =
+        found("[\"ams\", \"us\"]", own).into_iter().map(|one| (one.0, one.1, one.2)).collect();
+    assert_eq!(places, [(11, 39, Code::InvalidValue), (11, 83, Code::InvalidValue)]);
+    only("wait = \"1m30s\"", "when_full = \"drop_newest\"");
+}
+
+#[test]
 fn recovery_behind_commitment_is_refused() {
     let text = WHOLE
         .replacen("[\"whole\"]", "[\"slots\"]", 1)
