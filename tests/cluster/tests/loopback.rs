@@ -167,3 +167,69 @@ async fn a_shutdown_ends_open_streams() {
     running.shutdown().await.expect("a clean end");
     while let Ok(Some(_)) = stream.message().await {}
 }
+
+/// Reads one endpoint through all its faults until a time has passed; counts what ended the streams.
+async fn endure(url: String, until: tokio::time::Instant) -> (HashSet<Vec<u8>>, usize) {
+    let (mut seen, mut ends) = (HashSet::new(), 0);
+    while tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let Ok(client) = GeyserClient::connect(url.clone()).await else { continue };
+        let mut client = client.max_decoding_message_size(64 << 20);
+        let Ok(stream) = client.subscribe(tokio_stream::iter([all_transactions()])).await else {
+            ends += 1;
+            continue;
+        };
+        let mut stream = stream.into_inner();
+        let patience = Duration::from_millis(200);
+        while let Ok(Ok(Some(update))) = tokio::time::timeout(patience, stream.message()).await {
+            if let Some(UpdateOneof::Transaction(update)) = update.update_oneof {
+                seen.extend(update.transaction.map(|info| info.signature));
+            }
+        }
+        ends += 1;
+    }
+    (seen, ends)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_harsh_faults_streams_break_and_rpc_still_has_every_block() {
+    let config =
+        Config { faults: Profile::Harsh, seed: 4, slot_time: Duration::from_millis(20), ..Config::default() };
+    let running = running(config, ServeOptions::default()).await;
+    let until = tokio::time::Instant::now() + running.cluster().end().expect("an end");
+    let clients = running.grpc_urls().iter().cloned().map(|url| endure(url, until));
+    let endured = futures::future::join_all(clients).await;
+    assert!(endured.iter().all(|(seen, ends)| !seen.is_empty() && *ends > 0));
+    let rpc = RpcClient::new_with_timeout(running.rpc_url().to_owned(), Duration::from_millis(300));
+    let config = serde_json::json!({ "encoding": "base64", "maxSupportedTransactionVersion": 0 });
+    let config: RpcBlockConfig = serde_json::from_value(config).expect("known options");
+    for (slot, truth) in running.cluster().truth().slots().filter(|(_, truth)| truth.block().is_some()) {
+        let mut tries = 0;
+        let block = loop {
+            match rpc.get_block_with_config(slot, config).await {
+                Ok(block) => break block,
+                Err(_) => tries += 1,
+            }
+            assert!(tries < 50, "slot {slot} was never told");
+            // An outage of the RPC side lasts up to twelve slots.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(block.transactions.map(|all| all.len()), Some(truth.signatures().count()));
+    }
+    assert!(running.cluster().fault_counts().len() > 5);
+    running.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_validator_can_be_served() {
+    let ledger = Ledger::recorded_validator().expect("whole");
+    let config = Config { slot_time: Duration::from_millis(2), ..fast() };
+    let options = ServeOptions { start_after_subscriptions: 1, ..ServeOptions::default() };
+    let running = Running::start(Cluster::new(ledger, config), options).await.expect("ports are free");
+    let last = running.cluster().truth().last_slot().expect("an end");
+    let seen = signatures(running.grpc_urls()[0].clone(), None, last).await;
+    assert_eq!(seen.len(), 2336);
+    let client = RpcClient::new(running.rpc_url().to_owned());
+    let slots = client.get_blocks(77, Some(212)).await.expect("answered");
+    assert_eq!(slots, (77..=212).collect::<Vec<u64>>());
+}

@@ -90,6 +90,11 @@ impl Version {
         Self { block, fate, ordinal, encoded: OnceLock::new() }
     }
 
+    /// A version whose transactions are encoded already, as [`Self::encoded_transactions`] would.
+    pub(super) fn with_encoded(block: Block, fate: Fate, ordinal: u8, encoded: Vec<Bytes>) -> Self {
+        Self { block, fate, ordinal, encoded: OnceLock::from(encoded) }
+    }
+
     /// The encoded `SubscribeUpdateTransactionInfo` of each transaction, made once for all endpoints.
     pub(crate) fn encoded_transactions(&self) -> &[Bytes] {
         self.encoded.get_or_init(|| {

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
+use prost::Message;
 use rand::Rng;
 use rand::rngs::StdRng;
 use yellowstone_grpc_proto::prelude::{
@@ -26,6 +28,8 @@ const KEPT_SLOTS: usize = 192;
 const FIRST_BLOCK_TIME: i64 = 1_744_200_000;
 /// Skipped slots below the first one, so that heights differ from slots as they do on mainnet.
 const SKIPPED_BEFORE: u64 = 5_000_000;
+/// Room for the field of an index.
+const INDEX_BYTES: usize = 11;
 /// Every so many slots a block pays staking rewards.
 const STAKING_PERIOD: u64 = 97;
 
@@ -171,8 +175,8 @@ impl Generator {
         let slot = self.settings.first_slot + position;
         let one = |fates: &[Fate]| {
             let version = |(ordinal, fate): (usize, &Fate)| {
-                let block = self.block(position, ordinal as u64, parent);
-                Arc::new(Version::new(block, fate.clone(), ordinal as u8))
+                let (block, encoded) = self.block(position, ordinal as u64, parent);
+                Arc::new(Version::with_encoded(block, fate.clone(), ordinal as u8, encoded))
             };
             fates.iter().enumerate().map(version).collect()
         };
@@ -207,13 +211,13 @@ impl Generator {
         }
     }
 
-    fn block(&self, position: u64, ordinal: u64, parent: Parent) -> Block {
+    fn block(&self, position: u64, ordinal: u64, parent: Parent) -> (Block, Vec<Bytes>) {
         let slot = self.settings.first_slot + position;
         let mut random = random("block", &[self.settings.seed, position, ordinal]);
         let real =
             mainnet_blocks().get(position as usize).filter(|_| self.settings.mainnet_blocks && ordinal == 0);
-        let transactions = match real {
-            Some(block) => block.transactions.clone(),
+        let (transactions, encoded) = match real {
+            Some(block) => whole(block),
             None => self.transactions(slot, ordinal, &mut random),
         };
         let rewards = match real {
@@ -222,7 +226,7 @@ impl Generator {
         };
         let (entries, blockhash) =
             poh::forge(parent.hash, slot, &transactions, self.settings.shape, &mut random);
-        Block {
+        let block = Block {
             slot,
             parent_slot: parent.slot,
             blockhash: bs58::encode(blockhash).into_string(),
@@ -235,22 +239,18 @@ impl Generator {
             transactions,
             told_entries: entries.len() as u64,
             entries,
-        }
+        };
+        (block, encoded)
     }
 
-    fn transactions(
-        &self,
-        slot: u64,
-        ordinal: u64,
-        random: &mut StdRng,
-    ) -> Vec<SubscribeUpdateTransactionInfo> {
+    fn transactions(&self, slot: u64, ordinal: u64, random: &mut StdRng) -> Encoded {
         let count = random.random_range(self.settings.transactions_per_slot.clone());
+        let pool = templates();
         let draw = |index| {
-            let block = &mainnet_blocks()[random.random_range(0..mainnet_blocks().len())];
-            let real = &block.transactions[random.random_range(0..block.transactions.len())];
-            renamed(real, index, [self.settings.seed, slot, ordinal, index])
+            let template = &pool[random.random_range(0..pool.len())];
+            template.renamed(index, [self.settings.seed, slot, ordinal, index])
         };
-        (0..count as u64).map(draw).collect()
+        (0..count as u64).map(draw).unzip()
     }
 
     fn rewards(&self, position: u64, transactions: &[SubscribeUpdateTransactionInfo]) -> Vec<Reward> {
@@ -294,20 +294,60 @@ fn successor(block: &Block, before: Parent) -> Parent {
     }
 }
 
-/// A real transaction under a signature of its own; the signature no longer verifies.
-fn renamed(
-    real: &SubscribeUpdateTransactionInfo,
-    index: u64,
-    name: [u64; 4],
-) -> SubscribeUpdateTransactionInfo {
-    let mut info = real.clone();
-    info.index = index;
-    info.signature = [digest("signature r", &name), digest("signature s", &name)].concat();
-    if let Some(first) = info.transaction.as_mut().and_then(|transaction| transaction.signatures.first_mut())
-    {
-        first.clone_from(&info.signature);
+/// Transactions, and each one's encoded `SubscribeUpdateTransactionInfo`.
+type Encoded = (Vec<SubscribeUpdateTransactionInfo>, Vec<Bytes>);
+
+fn whole(block: &Block) -> Encoded {
+    let encoded = block.transactions.iter().map(|info| Bytes::from(info.encode_to_vec()));
+    (block.transactions.clone(), encoded.collect())
+}
+
+/// A real transaction, prepared to be given another name without encoding it anew.
+struct Template {
+    info: SubscribeUpdateTransactionInfo,
+    /// Encoded without its index, which is the last field.
+    encoded: Vec<u8>,
+    /// Where its signature is: its own field and the transaction's first.
+    signatures: Vec<usize>,
+}
+
+fn templates() -> &'static [Template] {
+    static TEMPLATES: OnceLock<Vec<Template>> = OnceLock::new();
+    TEMPLATES.get_or_init(|| {
+        mainnet_blocks().iter().flat_map(|block| &block.transactions).map(Template::new).collect()
+    })
+}
+
+impl Template {
+    fn new(info: &SubscribeUpdateTransactionInfo) -> Self {
+        let info = SubscribeUpdateTransactionInfo { index: 0, ..info.clone() };
+        let encoded = info.encode_to_vec();
+        let places = encoded.windows(info.signature.len()).enumerate();
+        let signatures =
+            places.filter(|(_, bytes)| *bytes == info.signature).map(|(place, _)| place).collect();
+        Self { encoded, signatures, info }
     }
-    info
+
+    /// The transaction under a signature of its own; the signature no longer verifies.
+    fn renamed(&self, index: u64, name: [u64; 4]) -> (SubscribeUpdateTransactionInfo, Bytes) {
+        let signature = [digest("signature r", &name), digest("signature s", &name)].concat();
+        let mut encoded = Vec::with_capacity(self.encoded.len() + INDEX_BYTES);
+        encoded.extend_from_slice(&self.encoded);
+        for &place in &self.signatures {
+            encoded[place..place + signature.len()].copy_from_slice(&signature);
+        }
+        let only_index = SubscribeUpdateTransactionInfo { index, ..Default::default() };
+        encoded.extend(only_index.encode_to_vec());
+        let mut info = self.info.clone();
+        info.index = index;
+        if let Some(first) =
+            info.transaction.as_mut().and_then(|transaction| transaction.signatures.first_mut())
+        {
+            first.clone_from(&signature);
+        }
+        info.signature = signature;
+        (info, Bytes::from(encoded))
+    }
 }
 
 /// Sysvars without a signature and token accounts written by transactions, some of them several times.

@@ -184,3 +184,19 @@ fn a_recording_without_bodies_can_be_played_but_not_replayed() {
     let voted = listed.slots().iter().find(|slot| slot.slot == 100).expect("played");
     assert!(!voted.replayable && voted.canonical().is_none() && !voted.frames.is_empty());
 }
+
+#[test]
+fn generated_transactions_are_encoded_as_prost_would() {
+    use prost::Message;
+    let ledger = Ledger::generated(GeneratedLedger::default());
+    for position in 0..20 {
+        let slot = ledger.at(position).expect("endless");
+        for version in &slot.versions {
+            let encoded = version.encoded_transactions();
+            assert_eq!(encoded.len(), version.block.transactions.len());
+            for (bytes, info) in encoded.iter().zip(&version.block.transactions) {
+                assert_eq!(bytes, &info.encode_to_vec());
+            }
+        }
+    }
+}
