@@ -37,6 +37,12 @@ const MAX_LISTED_SLOTS: u64 = 500_000;
 /// Largest answer that is read: a block at an epoch's boundary has up to 100 MB on the wire and grows by half in JSON.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
+/// Times `timeout` that a whole answer may take: 100 MB in a minute is 14 Mbit/s.
+const ANSWER_TIMEOUTS: u32 = 6;
+
+/// The pause after a "too many requests" that does not say how long.
+const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
+
 /// JSON-RPC's "invalid params".
 const INVALID_PARAMS: i64 = -32602;
 
@@ -58,7 +64,8 @@ pub struct RpcOptions {
     /// Requests under way at a time. Default 4: a mainnet block is 2 to 8 MB of JSON, so this bounds memory, too.
     #[serde(default = "default_max_in_flight")]
     pub max_in_flight: usize,
-    /// Longest time for an answer. Default 30s: nodes take seconds for old blocks.
+    /// Longest time without a byte of an answer, and longest time to connect. Default 10s: nodes take seconds to find old
+    /// blocks, and while one is waited for, another can't be asked for. A whole answer may take six times as long.
     #[serde(default = "default_timeout", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub timeout: Duration,
@@ -77,7 +84,7 @@ fn default_max_in_flight() -> usize {
 }
 
 fn default_timeout() -> Duration {
-    Duration::from_secs(30)
+    Duration::from_secs(10)
 }
 
 impl RpcOptions {
@@ -229,7 +236,9 @@ impl RpcFetcher {
         let http = reqwest::Client::builder()
             .default_headers(headers(&options.headers).ok_or_else(unusable)?)
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
-            .timeout(options.timeout)
+            .connect_timeout(options.timeout)
+            .read_timeout(options.timeout)
+            .timeout(options.timeout.saturating_mul(ANSWER_TIMEOUTS))
             .build()
             .map_err(|error| FetchError::Transport(error.without_url().to_string()))?;
         let sender = HttpSender::new(http, options.url.clone(), MAX_ANSWER_BYTES);
@@ -342,7 +351,7 @@ impl RpcFetcher {
             Some(FetchError::Transport(_)) => lock(&self.breaker).on_failure(now),
             Some(FetchError::RateLimited { retry_after }) => {
                 lock(&self.breaker).on_answer();
-                lock(&self.limit).pause(now, retry_after.unwrap_or(Duration::from_secs(1)));
+                lock(&self.limit).pause(now, retry_after.unwrap_or(DEFAULT_PAUSE));
             }
             _ => lock(&self.breaker).on_answer(),
         }

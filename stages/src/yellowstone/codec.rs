@@ -5,7 +5,7 @@
 //! since a slice would keep the whole buffer (64 KiB) alive for an update of some hundred bytes.
 //!
 //! The limit on a message's size is tonic's own, which holds for the bytes on the wire and, where they are compressed,
-//! for the unpacked bytes as well: see `the_limit_holds_after_decompression`.
+//! for the unpacked bytes as well: `the_limit_holds_on_the_wire_and_after_decompression`.
 
 use bytes::{Buf, Bytes};
 use prost::Message;

@@ -16,6 +16,7 @@ pub mod connection;
 pub mod failure;
 pub mod filters;
 pub mod options;
+mod problems;
 pub mod request;
 pub mod source;
 

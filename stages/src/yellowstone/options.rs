@@ -8,19 +8,16 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_config::secret::Secret;
-use url::Url;
 
 use super::connection::Policy;
 use super::filters::{
     AccountFilterOptions, BlockFilterOptions, BlockFooterFilterOptions, BlockMetaFilterOptions,
-    DataSliceOptions, EntryFilterOptions, LamportsOptions, MemcmpOptions, Selection, SlotFilterOptions,
-    TransactionFilterOptions,
+    DataSliceOptions, EntryFilterOptions, Selection, SlotFilterOptions, TransactionFilterOptions,
 };
+use super::problems;
 use super::source::YellowstoneSource;
 use crate::batch::{Scope, Want};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
-use crate::filter::TransactionFilter;
-use crate::frame::LEDGER_FILTER_PREFIX;
 use crate::stage::Flow;
 
 /// A subscription to one endpoint, at processed: later commitment is decided inside the pipeline.
@@ -186,12 +183,6 @@ fn default_window_bytes() -> u32 {
     16 << 20
 }
 
-/// HTTP/2's own bounds of a flow-control window.
-const WINDOW_BYTES: std::ops::RangeInclusive<u32> = 65_535..=i32::MAX as u32;
-
-/// Most `memcmp` filters in one account filter that servers take.
-const MAX_MEMCMP_FILTERS: usize = 4;
-
 impl YellowstoneOptions {
     /// The defaults, for the server at `url`.
     pub fn new(url: impl Into<String>) -> Self {
@@ -263,23 +254,6 @@ impl YellowstoneOptions {
             && self.slots.is_nothing()
             && self.block_footer.is_nothing()
     }
-
-    fn filter_names(&self) -> impl Iterator<Item = (&'static str, &String)> {
-        fn names<'a, F>(
-            kind: &'static str,
-            selection: &'a Selection<F>,
-        ) -> impl Iterator<Item = (&'static str, &'a String)> {
-            selection.named().map(move |(name, _)| (kind, name))
-        }
-        names("transactions", &self.transactions)
-            .chain(names("transactions_status", &self.transactions_status))
-            .chain(names("accounts", &self.accounts))
-            .chain(names("entries", &self.entries))
-            .chain(names("blocks", &self.blocks))
-            .chain(names("blocks_meta", &self.blocks_meta))
-            .chain(names("slots", &self.slots))
-            .chain(names("block_footer", &self.block_footer))
-    }
 }
 
 impl Component for YellowstoneOptions {
@@ -290,19 +264,7 @@ impl Component for YellowstoneOptions {
     const SUMMARY: &'static str = "subscribes to a Yellowstone gRPC endpoint and stays subscribed";
 
     fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        problems.extend(url_problem(&self.url));
-        problems.extend(self.headers.iter().filter_map(|(name, value)| header_problem(name, value)));
-        problems.extend(self.x_token.iter().filter_map(token_problem));
-        problems.extend(self.timing_problems());
-        problems.extend(self.filter_names().filter_map(|(kind, name)| name_problem(kind, name)));
-        problems.extend(transaction_problems("transactions", &self.transactions));
-        problems.extend(transaction_problems("transactions_status", &self.transactions_status));
-        problems.extend(self.accounts.named().flat_map(|(name, filter)| account_problems(name, filter)));
-        problems.extend(self.blocks.named().flat_map(|(name, filter)| {
-            key_problems(&format!("blocks.{name}.account_include"), &filter.account_include)
-        }));
-        problems
+        problems::of(self)
     }
 
     fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
@@ -317,35 +279,6 @@ impl Component for YellowstoneOptions {
     }
 }
 
-impl YellowstoneOptions {
-    fn timing_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let positive = [
-            ("connect_timeout", self.connect_timeout),
-            ("keepalive_interval", self.keepalive_interval),
-            ("keepalive_timeout", self.keepalive_timeout),
-            ("ping_interval", self.ping_interval),
-            ("idle_timeout", self.idle_timeout),
-            ("progress_timeout", self.progress_timeout),
-            ("reconnect_min", self.reconnect_min),
-        ];
-        for (option, _) in positive.iter().filter(|(_, duration)| duration.is_zero()) {
-            problems.push(problem(option, "must be longer than zero", "leave it out for the default"));
-        }
-        if self.reconnect_max < self.reconnect_min {
-            problems.push(problem("reconnect_max", "is shorter than reconnect_min", "make it longer"));
-        }
-        if !WINDOW_BYTES.contains(&self.window_bytes) {
-            problems.push(problem("window_bytes", "is outside of HTTP/2's bounds", "64 KiB to 2 GiB - 1"));
-        }
-        if self.max_message_bytes < 1 << 20 {
-            let help = "a single account can be 10 MiB; leave it out for 256 MiB";
-            problems.push(problem("max_message_bytes", "is less than 1 MiB", help));
-        }
-        problems
-    }
-}
-
 /// The scope of two subscriptions taken together.
 pub fn union(first: Scope, second: Scope) -> Scope {
     Scope {
@@ -355,102 +288,12 @@ pub fn union(first: Scope, second: Scope) -> Scope {
     }
 }
 
-fn problem(option: &str, message: &str, help: &str) -> Problem {
-    Problem { option: option.to_owned(), message: message.to_owned(), help: help.to_owned() }
-}
-
-fn url_problem(url: &str) -> Option<Problem> {
-    let help = "write it like https://host:443";
-    match Url::parse(url) {
-        Err(error) => Some(problem("url", &format!("is not a url: {error}"), help)),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            Some(problem("url", &format!("has the scheme `{}`", url.scheme()), help))
-        }
-        Ok(url) if url.host_str().is_none() => Some(problem("url", "has no host", help)),
-        Ok(_) => None,
-    }
-}
-
-fn header_problem(name: &str, value: &Secret) -> Option<Problem> {
-    let option = format!("headers.{name}");
-    if http::HeaderName::from_bytes(name.as_bytes()).is_err() || name.ends_with("-bin") {
-        return Some(problem(&option, "is not the name of a text header", "letters, digits and dashes"));
-    }
-    http::HeaderValue::from_str(value.expose())
-        .is_err()
-        .then(|| problem(&option, "holds a character that a header can't", "visible ASCII only"))
-}
-
-fn token_problem(token: &Secret) -> Option<Problem> {
-    http::HeaderValue::from_str(token.expose())
-        .is_err()
-        .then(|| problem("x_token", "holds a character that a header can't", "visible ASCII only"))
-}
-
-fn name_problem(kind: &str, name: &str) -> Option<Problem> {
-    let help = "choose another name";
-    let option = format!("{kind}.{name}");
-    if name.starts_with(LEDGER_FILTER_PREFIX) {
-        return Some(problem(&option, "uses a name that is kept for the pipeline's own filters", help));
-    }
-    // Servers refuse longer names by default.
-    (name.len() > 32).then(|| problem(&option, "has a name of more than 32 bytes", help))
-}
-
-fn transaction_problems(kind: &str, selection: &Selection<TransactionFilterOptions>) -> Vec<Problem> {
-    let named = selection.named();
-    named
-        .filter_map(|(name, filter)| {
-            let error = TransactionFilter::try_new(filter).err()?;
-            let option = format!("{kind}.{name}.{}", error.option);
-            Some(problem(&option, &format!("`{}` is not base58 of the right length", error.text), KEY_HELP))
-        })
-        .collect()
-}
-
-const KEY_HELP: &str = "keys are 32 bytes in base58, signatures 64";
-
-fn key_problems(option: &str, keys: &[String]) -> Vec<Problem> {
-    let wrong = keys.iter().filter(|key| five8::decode_32(key.as_str(), &mut [0; 32]).is_err());
-    wrong
-        .map(|key| problem(option, &format!("`{key}` is not base58 of the right length"), KEY_HELP))
-        .collect()
-}
-
-fn account_problems(name: &str, filter: &AccountFilterOptions) -> Vec<Problem> {
-    let option = |key: &str| format!("accounts.{name}.{key}");
-    let mut problems = key_problems(&option("account"), &filter.account);
-    problems.extend(key_problems(&option("owner"), &filter.owner));
-    if filter.memcmp.len() > MAX_MEMCMP_FILTERS {
-        problems.push(problem(&option("memcmp"), "holds more than four", "split the filter in two"));
-    }
-    if filter.memcmp.iter().any(|memcmp| !is_one_of(memcmp)) {
-        problems.push(problem(&option("memcmp"), "needs its bytes once", "give either base58 or base64"));
-    }
-    if filter.lamports.as_ref().is_some_and(|lamports| !is_one_bound(lamports)) {
-        problems.push(problem(&option("lamports"), "needs exactly one bound", "give one of eq, ne, lt, gt"));
-    }
-    problems
-}
-
-fn is_one_of(memcmp: &MemcmpOptions) -> bool {
-    memcmp.base58.is_some() != memcmp.base64.is_some()
-}
-
-fn is_one_bound(lamports: &LamportsOptions) -> bool {
-    [lamports.eq, lamports.ne, lamports.lt, lamports.gt].iter().flatten().count() == 1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn options(text: &str) -> YellowstoneOptions {
         toml::from_str(&format!("url = 'https://host'\n{text}")).expect("valid options")
-    }
-
-    fn wrong_options(text: &str) -> Vec<String> {
-        options(text).problems().into_iter().map(|problem| problem.option).collect()
     }
 
     #[test]
@@ -471,40 +314,6 @@ mod tests {
     fn defaults_are_the_same_from_code_and_from_toml() {
         let from_code = toml::to_string(&YellowstoneOptions::new("https://host")).expect("serializable");
         assert_eq!(toml::to_string(&options("")).expect("serializable"), from_code);
-    }
-
-    #[test]
-    fn every_problem_is_found_at_once_and_named() {
-        let text = "
-            idle_timeout = '0s'
-            window_bytes = 10
-            reconnect_max = '1ms'
-            x_token = \"line\\nbreak\"
-            [transactions.__sluice_x]
-            account_include = ['nonsense']
-            [accounts.a]
-            lamports = { eq = 1, lt = 2 }
-            memcmp = [{ offset = 0 }]
-        ";
-        let expected = [
-            "x_token",
-            "idle_timeout",
-            "reconnect_max",
-            "window_bytes",
-            "transactions.__sluice_x",
-            "transactions.__sluice_x.account_include",
-            "accounts.a.memcmp",
-            "accounts.a.lamports",
-        ];
-        assert_eq!(wrong_options(text), expected);
-    }
-
-    #[test]
-    fn urls_of_other_kinds_are_refused() {
-        for url in ["host:443", "ftp://host", "", "https://"] {
-            assert!(url_problem(url).is_some(), "{url}");
-        }
-        assert!(url_problem("http://127.0.0.1:10000").is_none());
     }
 
     #[test]

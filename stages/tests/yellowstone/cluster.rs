@@ -130,8 +130,7 @@ async fn live_transactions(served: &Served) -> BTreeMap<u64, Vec<SubscribeUpdate
         let header = &update.frame.header;
         header.kind == Kind::BlockMeta && header.slot == last
     };
-    let items =
-        running.items(|items| updates(items).iter().rev().take(300).any(|update| is_last(update))).await;
+    let items = running.items(|items| updates(items).iter().rev().take(300).any(&is_last)).await;
     let mut transactions: BTreeMap<u64, Vec<_>> = BTreeMap::new();
     for update in updates(&items).into_iter().filter(|update| update.frame.header.kind == Kind::Transaction) {
         transactions.entry(update.frame.header.slot).or_default().push(info(update.frame.body()));
