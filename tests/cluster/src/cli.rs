@@ -39,7 +39,7 @@ pub struct ClusterArgs {
     /// What goes wrong: none, default or harsh.
     #[arg(long, value_name = "PROFILE", default_value_t = Profile::Default)]
     pub faults: Profile,
-    /// Time from slot to slot.
+    /// Time from slot to slot, at least 1ms if there is no end.
     #[arg(long, value_name = "TIME", default_value = "400ms")]
     pub slot_time: SlotTime,
     /// Slots that each endpoint can replay.

@@ -4,13 +4,15 @@
 use std::collections::{HashMap, HashSet};
 
 use tonic::Status;
+use yellowstone_grpc_proto::cuckoo::CuckooFilter;
 use yellowstone_grpc_proto::prelude::subscribe_request_filter_accounts_filter::Filter as DataFilter;
 use yellowstone_grpc_proto::prelude::subscribe_request_filter_accounts_filter_lamports::Cmp;
 use yellowstone_grpc_proto::prelude::subscribe_request_filter_accounts_filter_memcmp::Data;
 use yellowstone_grpc_proto::prelude::{
-    CommitmentLevel, SlotStatus, SubscribeRequest, SubscribeRequestFilterAccounts,
-    SubscribeRequestFilterBlocks, SubscribeRequestFilterSlots, SubscribeRequestFilterTransactions,
-    SubscribeUpdateAccountInfo, SubscribeUpdateTransactionInfo,
+    CommitmentLevel, CuckooFilter as CuckooRequest, SlotStatus, SubscribeRequest,
+    SubscribeRequestFilterAccounts, SubscribeRequestFilterBlocks, SubscribeRequestFilterSlots,
+    SubscribeRequestFilterTransactions, SubscribeUpdateAccountInfo, SubscribeUpdateTransactionInfo,
+    TokenAccountExpansionControlFlag, TokenBalance,
 };
 
 use super::timeline::Level;
@@ -20,6 +22,31 @@ const TOKEN_ACCOUNT_BYTES: usize = 165;
 const TOKEN_STATE_OFFSET: usize = 108;
 
 type Key = Vec<u8>;
+
+/// Accounts listed one by one, or in a filter that takes some others for them too.
+#[derive(Debug)]
+struct Keys {
+    listed: HashSet<Key>,
+    cuckoo: Option<CuckooFilter<[u8; 32]>>,
+}
+
+impl Keys {
+    fn try_new(listed: &[String], cuckoo: Option<&CuckooRequest>) -> Result<Self, Status> {
+        let listed = listed.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
+        Ok(Self { listed, cuckoo: cuckoo.map(CuckooFilter::from) })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.listed.is_empty() && self.cuckoo.is_none()
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        let in_filter = |cuckoo: &CuckooFilter<[u8; 32]>| {
+            <[u8; 32]>::try_from(key).is_ok_and(|key| cuckoo.contains(&key))
+        };
+        self.listed.contains(key) || self.cuckoo.as_ref().is_some_and(in_filter)
+    }
+}
 
 /// A checked subscription request.
 #[derive(Debug, Default)]
@@ -37,8 +64,8 @@ pub(crate) struct Filters {
 
 #[derive(Debug)]
 struct AccountFilter {
-    keys: HashSet<Key>,
-    owners: HashSet<Key>,
+    keys: Keys,
+    owners: Keys,
     data: Vec<DataFilter>,
     signed: Option<bool>,
 }
@@ -48,15 +75,16 @@ struct TransactionFilter {
     vote: Option<bool>,
     failed: Option<bool>,
     signature: Option<Key>,
-    include: HashSet<Key>,
-    exclude: HashSet<Key>,
+    include: Keys,
+    exclude: Keys,
     required: HashSet<Key>,
+    owners: Option<TokenAccountExpansionControlFlag>,
 }
 
 /// What of a block a subscriber wants in one message.
 #[derive(Debug)]
 pub(crate) struct BlockFilter {
-    include: HashSet<Key>,
+    include: Keys,
     pub(crate) transactions: bool,
     pub(crate) accounts: bool,
     pub(crate) entries: bool,
@@ -159,22 +187,11 @@ fn key(text: &str) -> Result<Key, Status> {
     bs58::decode(text).into_vec().map_err(|_| invalid())
 }
 
-fn keys(texts: &[String]) -> Result<HashSet<Key>, Status> {
-    texts.iter().map(|text| key(text)).collect()
-}
-
-fn unsupported(what: &str) -> Status {
-    Status::invalid_argument(format!("failed to create filter: {what} is not supported"))
-}
-
 impl AccountFilter {
     fn try_new(filter: &SubscribeRequestFilterAccounts) -> Result<Self, Status> {
-        if filter.cuckoo_accounts_filter.is_some() {
-            return Err(unsupported("cuckoo_accounts_filter"));
-        }
         Ok(Self {
-            keys: keys(&filter.account)?,
-            owners: keys(&filter.owner)?,
+            keys: Keys::try_new(&filter.account, filter.cuckoo_accounts_filter.as_ref())?,
+            owners: Keys::try_new(&filter.owner, None)?,
             data: filter.filters.iter().filter_map(|one| one.filter.clone()).collect(),
             signed: filter.nonempty_txn_signature,
         })
@@ -219,37 +236,51 @@ fn matches_data(filter: &DataFilter, account: &SubscribeUpdateAccountInfo) -> bo
 
 impl TransactionFilter {
     fn try_new(filter: &SubscribeRequestFilterTransactions) -> Result<Self, Status> {
-        if filter.cuckoo_account_include.is_some() {
-            return Err(unsupported("cuckoo_account_include"));
-        }
-        if filter.token_accounts.is_some() {
-            return Err(unsupported("token_accounts"));
-        }
         Ok(Self {
             vote: filter.vote,
             failed: filter.failed,
             signature: filter.signature.as_deref().map(key).transpose()?,
-            include: keys(&filter.account_include)?,
-            exclude: keys(&filter.account_exclude)?,
-            required: keys(&filter.account_required)?,
+            include: Keys::try_new(&filter.account_include, filter.cuckoo_account_include.as_ref())?,
+            exclude: Keys::try_new(&filter.account_exclude, None)?,
+            required: filter.account_required.iter().map(|text| key(text)).collect::<Result<_, _>>()?,
+            owners: filter.token_accounts.map(|_| filter.token_accounts()),
         })
     }
 
     fn matches(&self, info: &SubscribeUpdateTransactionInfo) -> bool {
         let failed = info.meta.as_ref().is_some_and(|meta| meta.err.is_some());
-        let lists = [&self.include, &self.exclude, &self.required];
+        let any_account = self.include.is_empty() && self.exclude.is_empty() && self.required.is_empty();
         self.vote.is_none_or(|vote| vote == info.is_vote)
             && self.failed.is_none_or(|wanted| wanted == failed)
             && self.signature.as_ref().is_none_or(|signature| *signature == info.signature)
-            && (lists.iter().all(|list| list.is_empty()) || self.matches_accounts(info))
+            && (any_account || self.matches_accounts(info))
     }
 
     fn matches_accounts(&self, info: &SubscribeUpdateTransactionInfo) -> bool {
-        let keys: HashSet<&Key> = account_keys(info).collect();
-        (self.include.is_empty() || self.include.iter().any(|key| keys.contains(key)))
-            && !self.exclude.iter().any(|key| keys.contains(key))
+        let mut keys: HashSet<Key> = account_keys(info).cloned().collect();
+        if let Some(which) = self.owners {
+            keys.extend(token_owners(info, which));
+        }
+        (self.include.is_empty() || keys.iter().any(|key| self.include.contains(key)))
+            && !keys.iter().any(|key| self.exclude.contains(key))
             && self.required.iter().all(|key| keys.contains(key))
     }
+}
+
+/// Owners of the token accounts that a transaction held, or whose balance it changed.
+fn token_owners(info: &SubscribeUpdateTransactionInfo, which: TokenAccountExpansionControlFlag) -> Vec<Key> {
+    let Some(meta) = &info.meta else { return Vec::new() };
+    let amount = |side: &[TokenBalance], account| {
+        let balance = side.iter().find(|balance| balance.account_index == account);
+        balance.and_then(|balance| balance.ui_token_amount.as_ref()).map(|amount| amount.amount.clone())
+    };
+    let (before, after) = (&meta.pre_token_balances, &meta.post_token_balances);
+    let changed = |balance: &&TokenBalance| {
+        let account = balance.account_index;
+        which == TokenAccountExpansionControlFlag::All || amount(before, account) != amount(after, account)
+    };
+    let owners = before.iter().chain(after).filter(changed).map(|balance| &balance.owner);
+    owners.filter_map(|owner| bs58::decode(owner).into_vec().ok()).collect()
 }
 
 /// All accounts of a transaction, those from look-up tables too.
@@ -264,11 +295,8 @@ fn account_keys(info: &SubscribeUpdateTransactionInfo) -> impl Iterator<Item = &
 
 impl BlockFilter {
     fn try_new(filter: &SubscribeRequestFilterBlocks) -> Result<Self, Status> {
-        if filter.cuckoo_account_include.is_some() {
-            return Err(unsupported("cuckoo_account_include"));
-        }
         Ok(Self {
-            include: keys(&filter.account_include)?,
+            include: Keys::try_new(&filter.account_include, filter.cuckoo_account_include.as_ref())?,
             transactions: filter.include_transactions.unwrap_or(true),
             accounts: filter.include_accounts.unwrap_or(false),
             entries: filter.include_entries.unwrap_or(false),

@@ -149,6 +149,53 @@ fn transaction_filters_hold_in_all_their_fields() {
     assert_eq!(count, 262);
 }
 
+fn transactions_for(filter: SubscribeRequestFilterTransactions) -> Vec<SubscribeUpdateTransactionInfo> {
+    let cluster = Cluster::new(Ledger::generated(GeneratedLedger::default()), perfect());
+    let transactions = HashMap::from([("some".to_owned(), filter)]);
+    let request = SubscribeRequest { transactions, ..SubscribeRequest::default() };
+    let mut subscription = cluster.endpoints()[0].subscribe(Duration::ZERO, &request, None).expect("let in");
+    let updates = frames(play(&mut subscription, SLOT)).into_iter();
+    let info = |update| match update {
+        UpdateOneof::Transaction(update) => update.transaction,
+        _ => None,
+    };
+    updates.filter_map(info).collect()
+}
+
+#[test]
+fn accounts_match_by_list_by_cuckoo_filter_and_by_token_owner() {
+    const TOKEN_PROGRAM: &str = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA";
+    let program = crate::ledger::hash(TOKEN_PROGRAM).expect("a key");
+    let by_list = SubscribeRequestFilterTransactions {
+        account_include: vec![TOKEN_PROGRAM.to_owned()],
+        ..Default::default()
+    };
+    let mut cuckoo = yellowstone_grpc_proto::cuckoo::CuckooFilter::with_capacity(16).expect("small");
+    cuckoo.insert(&program).expect("room");
+    let by_cuckoo = SubscribeRequestFilterTransactions {
+        cuckoo_account_include: Some((&cuckoo).into()),
+        ..Default::default()
+    };
+    let listed = transactions_for(by_list);
+    assert!(!listed.is_empty());
+    let filtered = transactions_for(by_cuckoo);
+    assert!(filtered.len() >= listed.len() && listed.iter().all(|info| filtered.contains(info)));
+    let balances =
+        listed.iter().filter_map(|info| info.meta.as_ref()).flat_map(|meta| &meta.post_token_balances);
+    let owner =
+        balances.map(|balance| balance.owner.clone()).find(|owner| !owner.is_empty()).expect("an owner");
+    let owned = |token_accounts| SubscribeRequestFilterTransactions {
+        account_include: vec![owner.clone()],
+        token_accounts,
+        ..Default::default()
+    };
+    let direct = transactions_for(owned(None)).len();
+    let expanded = transactions_for(owned(Some(TokenAccountExpansionControlFlag::All as i32))).len();
+    let changed =
+        transactions_for(owned(Some(TokenAccountExpansionControlFlag::BalanceChanged as i32))).len();
+    assert!(expanded >= direct && expanded >= changed && expanded > 0);
+}
+
 #[test]
 fn account_data_is_cut_to_the_slices_asked_for() {
     let cluster = cluster(5, perfect());

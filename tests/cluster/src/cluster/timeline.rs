@@ -6,8 +6,10 @@ use yellowstone_grpc_proto::prelude::{CommitmentLevel, SlotStatus};
 
 use super::Config;
 
-/// The shortest distance of slots; a ledger without end has to take some time.
+/// The shortest distance of slots: a ledger with an end may be played as fast as it is read.
 const MIN_SLOT_TIME: Duration = Duration::from_micros(1);
+/// The same for a ledger without end, whose tip has to stay within what a machine can make up.
+const MIN_ENDLESS_SLOT_TIME: Duration = Duration::from_millis(1);
 /// When in its slot's time a block is processed, in hundredths.
 const PROCESSED_PERCENT: u32 = 80;
 
@@ -53,8 +55,9 @@ pub(crate) struct Timeline {
 
 impl Timeline {
     pub(crate) fn new(config: &Config, length: Option<u64>) -> Self {
+        let least = if length.is_some() { MIN_SLOT_TIME } else { MIN_ENDLESS_SLOT_TIME };
         Self {
-            slot_time: config.slot_time.max(MIN_SLOT_TIME),
+            slot_time: config.slot_time.max(least),
             length,
             confirmed_after: config.confirmed_after,
             finalized_after: config.finalized_after.max(config.confirmed_after),
