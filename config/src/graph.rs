@@ -179,8 +179,13 @@ impl<'g> Graph<'g> {
     }
 
     fn check_flows(&self, bridges: &dyn Bridges, found: &mut Vec<Diagnostic>) {
-        let mut flows: Vec<Option<&'static str>> = vec![None; self.nodes.len()];
-        for &position in &self.order {
+        let given = |node: &GraphNode| match node.gives {
+            Gives::Only(flow) => Some(flow),
+            _ => None,
+        };
+        let mut flows: Vec<_> = self.nodes.iter().map(given).collect();
+        let unordered = (0..self.nodes.len()).filter(|node| !self.order.contains(node));
+        for position in self.order.iter().copied().chain(unordered) {
             let node = &self.nodes[position];
             let mut incoming: Option<(&'static str, &Read)> = None;
             for read in &node.inputs {
@@ -196,11 +201,9 @@ impl<'g> Graph<'g> {
                     _ => incoming = incoming.or(Some((flow, read))),
                 }
             }
-            flows[position] = match node.gives {
-                Gives::Only(flow) => Some(flow),
-                Gives::Same => incoming.map(|(flow, _)| flow),
-                Gives::Nothing | Gives::Unknown => None,
-            };
+            if node.gives == Gives::Same {
+                flows[position] = incoming.map(|(flow, _)| flow);
+            }
         }
     }
 

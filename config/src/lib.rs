@@ -1,4 +1,16 @@
 //! The pipeline TOML: what it may say, where it says it, and how what is wrong with it is shown.
+//!
+//! ```text
+//!  text ─ document ─→ tables with spans ─ options ─→ each kind's own struct
+//!            │  ▲                            │  ▲
+//!            │  └ substitute: ${NAME}        │  └ schema: names, types, defaults
+//!            └──────────→ graph ←────────────┘
+//!                           │
+//!              diagnostic: everything that any of them found, in the order of the text
+//! ```
+//!
+//! Nothing here knows a kind of node, opens a file or reads the environment: kinds come as types, texts and variables as
+//! arguments.
 
 pub mod diagnostic;
 pub mod document;

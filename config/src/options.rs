@@ -16,11 +16,17 @@ use crate::spelling::suggest;
 /// More errors in one table than anyone reads.
 const MOST_ERRORS: usize = 50;
 
+/// What came of reading options.
+#[derive(Debug)]
+pub struct Outcome<T> {
+    /// The options, with defaults in place of values that could not be used; none if one of these has no default.
+    pub options: Option<T>,
+    /// Everything that is wrong with them.
+    pub found: Vec<Diagnostic>,
+}
+
 /// Reads the options of what messages call `title`.
-///
-/// # Errors
-/// Everything that is wrong with them.
-pub fn read<T>(title: &str, options: &OptionTable<'_>, replaced: &[Replaced]) -> Result<T, Vec<Diagnostic>>
+pub fn read<T>(title: &str, options: &OptionTable<'_>, replaced: &[Replaced]) -> Outcome<T>
 where
     T: DeserializeOwned + JsonSchema,
 {
@@ -183,17 +189,12 @@ impl Checker<'_> {
     }
 
     /// Lets serde read, again and again without what it could not read.
-    fn read<T: DeserializeOwned>(
-        mut self,
-        span: &Span,
-        mut table: DeTable<'_>,
-    ) -> Result<T, Vec<Diagnostic>> {
+    fn read<T: DeserializeOwned>(mut self, span: &Span, mut table: DeTable<'_>) -> Outcome<T> {
         let mut incomplete = self.found.iter().any(|one| one.code == Code::MissingOption);
         while self.found.len() < MOST_ERRORS {
             let value = Spanned::new(span.clone(), DeValue::Table(table.clone()));
             let error = match T::deserialize(ValueDeserializer::from(value)) {
-                Ok(read) if self.found.is_empty() => return Ok(read),
-                Ok(_) => break,
+                Ok(options) => return Outcome { options: Some(options), found: self.found },
                 Err(error) => error,
             };
             let at = error.span().unwrap_or_else(|| span.clone());
@@ -205,7 +206,7 @@ impl Checker<'_> {
                 break;
             }
         }
-        Err(self.found)
+        Outcome { options: None, found: self.found }
     }
 
     fn unknown(&mut self, name: &str, span: Span, mut known: Vec<&str>, path: &str) {

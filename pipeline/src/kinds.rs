@@ -2,15 +2,15 @@
 //! `type`, checks, `sluice list` and the JSON schema all read it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde_json::Value;
-use sluice_config::diagnostic::Diagnostic;
 use sluice_config::document::{OptionTable, Replaced, Section};
 use sluice_config::graph::{Bridges, Gives, Takes};
-use sluice_config::{options, schema};
+use sluice_config::options::{self, Outcome};
+use sluice_config::schema;
 use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use sluice_stages::stage::Flow;
-use std::path::PathBuf;
 
 /// Every kind, in the order in which data passes them.
 pub static KINDS: &[Kind] = &[
@@ -43,7 +43,7 @@ pub struct Kind {
     read: ReadOptions,
 }
 
-type ReadOptions = fn(&str, &OptionTable<'_>, &[Replaced]) -> Result<Box<dyn AnyOptions>, Vec<Diagnostic>>;
+type ReadOptions = fn(&str, &OptionTable<'_>, &[Replaced]) -> Outcome<Box<dyn AnyOptions>>;
 
 /// The line that registers a component.
 pub const fn kind<C: Component + Send + 'static>() -> Kind {
@@ -62,9 +62,10 @@ fn read<C: Component + Send + 'static>(
     title: &str,
     table: &OptionTable<'_>,
     replaced: &[Replaced],
-) -> Result<Box<dyn AnyOptions>, Vec<Diagnostic>> {
-    let options: C = options::read(title, table, replaced)?;
-    Ok(Box::new(Erased(options)))
+) -> Outcome<Box<dyn AnyOptions>> {
+    let read: Outcome<C> = options::read(title, table, replaced);
+    let erase = |options: C| -> Box<dyn AnyOptions> { Box::new(Erased(options)) };
+    Outcome { options: read.options.map(erase), found: read.found }
 }
 
 impl Kind {
@@ -74,15 +75,12 @@ impl Kind {
     }
 
     /// Its options, from the table of the node that messages call `title`.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them.
     pub fn read(
         &self,
         title: &str,
         table: &OptionTable<'_>,
         replaced: &[Replaced],
-    ) -> Result<Box<dyn AnyOptions>, Vec<Diagnostic>> {
+    ) -> Outcome<Box<dyn AnyOptions>> {
         (self.read)(title, table, replaced)
     }
 

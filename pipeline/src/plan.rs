@@ -232,7 +232,8 @@ impl Checker<'_> {
         T: serde::de::DeserializeOwned + JsonSchema,
     {
         let read = options::read(title, table, &self.document.replaced);
-        read.map_err(|errors| self.found.extend(errors)).ok()
+        self.found.extend(read.found);
+        read.options
     }
 
     fn invalid(&mut self, option: &str, title: &str, table: &OptionTable<'_>, label: &str) {
@@ -246,7 +247,8 @@ impl Checker<'_> {
         let title = table.title();
         let options = kind.and_then(|kind| {
             let read = kind.read(&title, &table.options, &self.document.replaced);
-            read.map_err(|errors| self.found.extend(errors)).ok()
+            self.found.extend(read.found);
+            read.options
         });
         for problem in options.iter().flat_map(|options| options.problems()) {
             self.problem(&title, table, &problem);

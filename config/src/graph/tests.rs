@@ -110,6 +110,13 @@ fn a_flow_passes_through_stages_that_give_what_they_take() {
 }
 
 #[test]
+fn a_cycle_does_not_hide_a_wrong_flow_behind_it() {
+    let blocks = GraphNode { takes: Takes::Only("blocks"), ..sink("out", &["a"]) };
+    let a = GraphNode { gives: Gives::Only("updates"), ..stage("a", &["in", "b"]) };
+    assert_eq!(codes(&[source("in"), a, stage("b", &["a"]), blocks]), [Code::Cycle, Code::WrongFlow]);
+}
+
+#[test]
 fn two_flows_do_not_mix_in_a_stage_that_passes_them_on() {
     let detector = GraphNode { gives: Gives::Only("blocks"), ..stage("d", &["in"]) };
     let nodes = [source("in"), detector, stage("b", &["in", "d"]), sink("out", &["b"])];

@@ -40,13 +40,15 @@ fn table(text: &str) -> OptionTable<'_> {
 }
 
 fn read_all(text: &str) -> Result<Options, Vec<(usize, Code, String)>> {
-    read("node", &table(text), &[]).map_err(|found| {
-        let place = |one: Diagnostic| {
-            let primary = one.primary.expect("it has a place");
-            (primary.span.start, one.code, primary.text)
-        };
-        found.into_iter().map(place).collect()
-    })
+    let outcome = read("node", &table(text), &[]);
+    let place = |one: Diagnostic| {
+        let primary = one.primary.expect("it has a place");
+        (primary.span.start, one.code, primary.text)
+    };
+    match outcome.options {
+        Some(options) if outcome.found.is_empty() => Ok(options),
+        _ => Err(outcome.found.into_iter().map(place).collect()),
+    }
 }
 
 #[test]
@@ -86,6 +88,15 @@ fn missing_options_are_all_named_at_any_depth() {
 }
 
 #[test]
+fn what_can_be_read_is_there_beside_the_errors() {
+    let outcome: Outcome<Options> =
+        read("node", &table("hosts = []\nratio = 'x'\nother = 1\nstart = 3"), &[]);
+    assert_eq!(outcome.found.len(), 2);
+    let options = outcome.options.expect("only options with a default are wrong");
+    assert_eq!((options.start, options.ratio), (Some(Start::At(3)), 0.0));
+}
+
+#[test]
 fn there_is_an_end_to_the_errors_of_one_table() {
     let text = format!("hosts = [{}]", "1, ".repeat(500));
     let found = read_all(&text).expect_err("none of them is a table");
@@ -117,7 +128,7 @@ fn what_the_environment_gave_becomes_the_type_that_is_wanted() {
         Replaced { span: start..start + value.len(), values: Vec::new() }
     };
     let replaced = ["'5'", "'7'", "'2.5'", "'9'"].map(at);
-    let read: Options = read("node", &table, &replaced).expect("all fit");
+    let read: Options = read("node", &table, &replaced).options.expect("all fit");
     assert_eq!(read.hosts, [Host { url: "5".to_owned(), weight: 7 }]);
     assert!((read.ratio - 2.5).abs() < f64::EPSILON);
 }
