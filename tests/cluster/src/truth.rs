@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cluster::Shared;
-use crate::ledger::{Block, Version};
+use crate::ledger::{Block, LedgerSlot, Version};
 
 /// What a correct output holds for a slot.
 #[derive(Debug, Clone)]
@@ -41,16 +41,15 @@ impl Truth {
         Self { shared }
     }
 
-    /// The slot with a number; `None` if the ledger says nothing about it.
+    /// The slot with a number; `None` if the ledger can't tell what is in it.
     pub fn slot(&self, slot: u64) -> Option<TruthSlot> {
-        let found = self.shared.ledger.slot(slot)?;
-        Some(found.canonical().cloned().map_or(TruthSlot::Skipped, TruthSlot::Block))
+        told(self.shared.ledger.slot(slot)?.as_ref())
     }
 
-    /// The ledger's slots in order of play; without end if the ledger has none.
+    /// The slots that the ledger tells something about, in order of play; without end if the ledger has none.
     pub fn slots(&self) -> impl Iterator<Item = (u64, TruthSlot)> {
         let slots = (0..).map_while(|position| self.shared.ledger.at(position));
-        slots.map(|slot| (slot.slot, slot.canonical().cloned().map_or(TruthSlot::Skipped, TruthSlot::Block)))
+        slots.filter_map(|slot| Some((slot.slot, told(&slot)?)))
     }
 
     /// The first slot of the ledger.
@@ -63,4 +62,9 @@ impl Truth {
         let last = self.shared.ledger.length()?.checked_sub(1)?;
         self.shared.ledger.at(last).map(|slot| slot.slot)
     }
+}
+
+fn told(slot: &LedgerSlot) -> Option<TruthSlot> {
+    let block = slot.canonical().cloned().map_or(TruthSlot::Skipped, TruthSlot::Block);
+    (!slot.lost).then_some(block)
 }

@@ -147,7 +147,7 @@ impl Endpoint {
     /// The first slot that a replay can start with; `None` without replay.
     pub fn first_available(&self, now: Duration) -> Option<u64> {
         let tip = self.shared.timeline.reached(now, Level::Processed)?;
-        self.shared.ledger.at(self.first_position(tip)?).map(|slot| slot.slot)
+        self.shared.ledger.number(self.first_position(tip)?)
     }
 
     /// The first position that can be replayed when `tip` is the newest one.

@@ -128,7 +128,7 @@ impl Cluster {
     /// The newest slot at a commitment level.
     pub fn tip(&self, now: Duration, level: Level) -> Option<u64> {
         let position = self.shared.timeline.reached(now, level)?;
-        self.shared.ledger.at(position).map(|slot| slot.slot)
+        self.shared.ledger.number(position)
     }
 
     /// When the last slot of the ledger is finalized; `None` if it has no end.

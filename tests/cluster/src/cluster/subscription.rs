@@ -157,7 +157,7 @@ impl Subscription {
         let (Some(tip), Some(first)) = (tip, first) else {
             return self.due.push_back(end(Status::internal("failed to get replay response")));
         };
-        let number = |position| shared.ledger.at(position).map(|slot| slot.slot).unwrap_or_default();
+        let number = |position| shared.ledger.number(position).unwrap_or_default();
         if from_slot > number(tip) {
             self.due.push_back(end(Status::internal("failed to get replay response")));
         } else if from_slot < number(first) {

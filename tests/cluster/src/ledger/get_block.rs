@@ -60,7 +60,7 @@ pub fn parse(value: Value, slot: Option<u64>) -> Result<Block> {
         parent_blockhash: json.previous_blockhash,
         block_time: json.block_time,
         block_height: json.block_height,
-        rewards: json.rewards.into_iter().map(JsonReward::into_proto).collect(),
+        rewards: json.rewards.unwrap_or_default().into_iter().map(JsonReward::into_proto).collect(),
         num_partitions: json.num_reward_partitions,
         transactions: transactions.collect::<Result<_>>()?,
         ..Block::default()
@@ -96,8 +96,7 @@ struct JsonBlock {
     blockhash: String,
     parent_slot: u64,
     transactions: Vec<JsonTransaction>,
-    #[serde(default)]
-    rewards: Vec<JsonReward>,
+    rewards: Option<Vec<JsonReward>>,
     num_reward_partitions: Option<u64>,
     block_time: Option<i64>,
     block_height: Option<u64>,
@@ -158,8 +157,7 @@ struct JsonMessage {
     account_keys: Vec<String>,
     recent_blockhash: String,
     instructions: Vec<JsonInstruction>,
-    #[serde(default)]
-    address_table_lookups: Vec<JsonLookup>,
+    address_table_lookups: Option<Vec<JsonLookup>>,
     transaction_config: Option<JsonConfig>,
 }
 
@@ -173,7 +171,7 @@ impl JsonMessage {
                 data,
             })
         });
-        let lookups = self.address_table_lookups.into_iter().map(JsonLookup::into_proto);
+        let lookups = self.address_table_lookups.unwrap_or_default().into_iter().map(JsonLookup::into_proto);
         Ok(proto::Message {
             header: Some(self.header.into_proto()),
             account_keys: base58_all(&self.account_keys)?,

@@ -93,7 +93,7 @@ fn recorded_slot(slot: u64, answered: Option<Block>, gathered: Option<Gathered>)
     let mut block = gathered.block;
     if !gathered.transactions_whole {
         // Without bodies anywhere, the frames can be played and nothing else.
-        let Some(answered) = answered else { return unknown(slot) };
+        let Some(answered) = answered else { return LedgerSlot { lost: true, ..unknown(slot) } };
         block.transactions = answered.transactions;
     }
     let mut one = LedgerSlot::new(slot, canonical(block));

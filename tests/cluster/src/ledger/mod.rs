@@ -50,12 +50,14 @@ pub struct LedgerSlot {
     pub(crate) told: [bool; 3],
     /// Whether a server can replay it whole.
     pub(crate) replayable: bool,
+    /// Whether there was a block of which the files do not hold the transactions.
+    pub(crate) lost: bool,
 }
 
 impl LedgerSlot {
     /// A slot of which all is known.
     pub(crate) fn new(slot: u64, versions: Vec<Arc<Version>>) -> Self {
-        Self { slot, versions, frames: Vec::new(), told: [false; 3], replayable: true }
+        Self { slot, versions, frames: Vec::new(), told: [false; 3], replayable: true, lost: false }
     }
 
     /// The version on the chain; `None` if the slot is skipped.

@@ -182,7 +182,7 @@ fn a_recording_without_bodies_can_be_played_but_not_replayed() {
     let loaded = Loaded { frames: frames.collect(), ..Loaded::default() };
     let Ledger::Listed(listed) = Ledger::listed(vec![loaded]).expect("frames") else { return };
     let voted = listed.slots().iter().find(|slot| slot.slot == 100).expect("played");
-    assert!(!voted.replayable && voted.canonical().is_none() && !voted.frames.is_empty());
+    assert!(!voted.replayable && voted.lost && voted.canonical().is_none() && !voted.frames.is_empty());
 }
 
 #[test]
