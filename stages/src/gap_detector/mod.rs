@@ -24,7 +24,7 @@ use crate::block::{Part, Way};
 use crate::candidates::Offer;
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Role, Start};
 use crate::frame::{BlockMeta, Kind, SlotStatus};
-use crate::slot::{Hash, Slot, Timestamp};
+use crate::slot::{Commitment, Hash, Slot, Timestamp};
 use crate::stage::{Event, Flow, Metric, Output, Stage};
 use crate::tip::Tip;
 use crate::transaction::{Transaction, check};
@@ -84,6 +84,9 @@ struct SessionState {
     /// Where in the stream the meta of each recent slot stood.
     metas: BTreeMap<Slot, u64>,
 }
+
+/// Slots above a slot in which its children are looked for: no leader's turn is skipped for longer.
+const FORK_SLOTS: u64 = 64;
 
 /// Slots that a session is remembered for: more than any bank is behind its parent.
 const REMEMBERED_SLOTS: usize = 128;
@@ -353,15 +356,33 @@ impl GapDetector {
             open.only_lane_of(update.session)
         } else {
             open.lanes.iter_mut().find(|state| state.lane == update.lane())
-        }?;
-        let blockhash = lane.meta.as_ref().map(|(meta, _)| meta.blockhash);
-        match status {
-            SlotStatus::Confirmed => lane.on_commitment(crate::slot::Commitment::Confirmed),
-            SlotStatus::Finalized => lane.on_commitment(crate::slot::Commitment::Finalized),
-            SlotStatus::Dead => lane.dead = true,
-            _ => {}
+        };
+        if let Some(lane) = lane {
+            match status {
+                SlotStatus::Confirmed => lane.on_commitment(Commitment::Confirmed),
+                SlotStatus::Finalized => lane.on_commitment(Commitment::Finalized),
+                SlotStatus::Dead => lane.dead = true,
+                _ => {}
+            }
+            if let Some((meta, _)) = &lane.meta {
+                return Some(meta.blockhash);
+            }
         }
-        blockhash
+        open.version_of_bank(update.session.endpoint, header.bank_id)
+            .or_else(|| self.only_version(header.slot))
+    }
+
+    /// The version of `slot` that is known, if there is just one and its children build on it.
+    ///
+    /// A session that is younger than the slot can't say which bank a status is about. Children settle it: a slot that
+    /// has the status is an ancestor of what is built now, so a child names its true blockhash.
+    fn only_version(&self, slot: Slot) -> Option<Hash> {
+        let versions = self.slots.get(&slot)?.versions();
+        let [version] = versions[..] else { return None };
+        let above = self.slots.range(slot + 1..=slot + FORK_SLOTS).flat_map(|(_, open)| open.live_metas());
+        let mut children = above.filter(|(meta, _)| meta.parent_slot == slot).peekable();
+        let agreed = children.peek().is_some() && children.all(|(meta, _)| meta.parent_blockhash == version);
+        agreed.then_some(version)
     }
 
     /// Notes that `slot` exists.
@@ -432,7 +453,7 @@ impl GapDetector {
         self.waiting.remove(&slot);
         self.owed.remove(&slot);
         self.counters.whole += u64::from(!again);
-        if self.reported.remove(&slot).is_some() {
+        if !again && self.reported.contains_key(&slot) {
             out.report(Event::GapFilled { slot, way: Way::Live });
         }
         if lacks && !again {

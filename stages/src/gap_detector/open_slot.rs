@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::account::Account;
-use crate::batch::{Lane, Scope, SessionId, Update, Want};
+use crate::batch::{EndpointId, Lane, Scope, SessionId, Update, Want};
 use crate::block::{Block, Part, Way};
 use crate::candidates::{Candidates, Delivered, Offer, Which};
 use crate::entry::Entry;
@@ -127,6 +127,17 @@ impl OpenSlot {
         let mut lanes = self.lanes.iter_mut().filter(|state| state.lane.session == session && !state.dead);
         let first = lanes.next()?;
         lanes.next().is_none().then_some(first)
+    }
+
+    /// The version that `endpoint` called `bank_id` in any of its sessions: ids outlive a reconnect.
+    pub(crate) fn version_of_bank(&self, endpoint: EndpointId, bank_id: u64) -> Option<Hash> {
+        let known = |state: &&LaneState| {
+            bank_id != 0
+                && !state.dead
+                && (state.lane.session.endpoint, state.lane.bank_id) == (endpoint, bank_id)
+        };
+        let metas = self.lanes.iter().filter(known).filter_map(|state| state.meta.as_ref());
+        metas.map(|(meta, _)| meta.blockhash).next_back()
     }
 
     /// Takes a transaction in; says what it was.

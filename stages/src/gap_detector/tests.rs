@@ -240,3 +240,25 @@ fn a_session_that_ends_covers_nothing_it_did_not_see_the_end_of() {
     let out = tick(&mut detector, Duration::from_secs(10));
     assert!(blocks(&out).iter().all(|block| block.accounts.is_missing()));
 }
+
+#[test]
+fn a_session_that_is_younger_than_a_slot_still_says_which_version_is_final() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, whole_slot(0, 1, 10, 9));
+    feed(&mut detector, 0, whole_slot(0, 2, 11, 10));
+    let named = |update: Update, detector: &mut GapDetector| {
+        let out = feed(detector, 0, [update]);
+        let blockhash = |item: &Item| match item {
+            Item::Status(status) => status.blockhash,
+            _ => None,
+        };
+        out.items.iter().find_map(blockhash)
+    };
+    let mut by_bank = status(0, Some(2), 11, Some(10), SlotStatus::Finalized);
+    by_bank.session.number = 1;
+    assert_eq!(named(by_bank, &mut detector), Some(hash(11, 0)), "bank ids outlive a reconnect");
+    let by_child = status(5, None, 10, Some(9), SlotStatus::Finalized);
+    assert_eq!(named(by_child, &mut detector), Some(hash(10, 0)));
+    let without_child = status(5, None, 11, Some(10), SlotStatus::Finalized);
+    assert_eq!(named(without_child, &mut detector), None, "nothing rules out that another version is meant");
+}

@@ -43,6 +43,7 @@ impl Fetcher {
     /// It ends early when nobody takes results any more.
     pub async fn run(&self, fetch: Fetch, results: &Results) {
         let last = match fetch {
+            Fetch::Tip => self.tip().await,
             Fetch::List { first, last } => self.list(first, last).await,
             Fetch::Block { slot, commitment } => self.block(fetch, slot, commitment, results).await,
             Fetch::Replay { endpoint, first, last } => {
@@ -51,6 +52,14 @@ impl Fetcher {
         };
         if results.send((fetch, last)).await.is_err() {
             tracing::debug!(?fetch, "fetched for nobody");
+        }
+    }
+
+    async fn tip(&self) -> Fetched {
+        let Some(rpc) = &self.rpc else { return no_rpc() };
+        match rpc.slot(Commitment::Finalized).await {
+            Ok(slot) => Fetched::Slots(vec![slot]),
+            Err(error) => rpc_failure(&error),
         }
     }
 

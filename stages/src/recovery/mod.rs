@@ -64,6 +64,15 @@ pub struct RecoveryOptions {
     pub batch_size: usize,
     /// Fetches under way at a time. Default 8.
     pub max_in_flight: usize,
+    /// How long nothing may become final before RPC is asked for its finalized slot. Default 5s: a dozen slots.
+    #[serde(with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub tip_interval: Duration,
+    /// How long a fetch may take before the next way is tried beside it. Default 3s: a replay of a hundred slots takes
+    /// about one, and one that hangs must not hold a slot up.
+    #[serde(with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub hedge_after: Duration,
     /// Tries of RPC before a slot is called a hole. Default 3.
     pub max_retries: u32,
     /// The first wait between tries. Default 250ms; doubled with each try, with full jitter.
@@ -88,6 +97,8 @@ impl Default for RecoveryOptions {
             max_replay_slots: 150,
             batch_size: 100,
             max_in_flight: 8,
+            tip_interval: Duration::from_secs(5),
+            hedge_after: Duration::from_secs(3),
             max_retries: 3,
             min_backoff: Duration::from_millis(250),
             max_backoff: Duration::from_secs(30),

@@ -35,6 +35,8 @@ use super::RecoveryOptions;
 /// Something to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fetch {
+    /// The newest finalized slot: `getSlot`.
+    Tip,
     /// Which slots between two have a block: `getBlocks`.
     List {
         /// The first slot.
@@ -91,6 +93,8 @@ struct Search {
     attempts: u32,
     due: Timestamp,
     in_flight: bool,
+    /// When the fetch that is in flight was begun.
+    begun_at: Timestamp,
     hole: bool,
     replayed: SmallVec<[EndpointId; 4]>,
     last_failure: String,
@@ -103,9 +107,21 @@ impl Search {
             attempts: 0,
             due: now,
             in_flight: false,
+            begun_at: now,
             hole: false,
             replayed: SmallVec::new(),
             last_failure: "not tried yet".to_owned(),
+        }
+    }
+}
+
+impl Search {
+    /// Whether something can be done for it: nothing is under way, or what is takes so long that the next way is tried
+    /// beside it.
+    fn is_due(&self, now: Timestamp, hedge_after: Duration) -> bool {
+        match self.in_flight {
+            true => now.since(self.begun_at) >= hedge_after,
+            false => self.due <= now,
         }
     }
 }
@@ -147,6 +163,9 @@ pub struct Planner {
     /// The lowest slot that each endpoint was heard to be able to replay.
     windows: BTreeMap<EndpointId, Slot>,
     finalized: Slot,
+    /// When a slot last became final, or RPC was last asked for one.
+    finalized_at: Option<Timestamp>,
+    start: Start,
     tip: Slot,
     random: SmallRng,
     scratch: Transaction,
@@ -184,6 +203,8 @@ impl Planner {
             in_flight: BTreeSet::new(),
             windows: BTreeMap::new(),
             finalized: 0,
+            finalized_at: None,
+            start,
             tip: 0,
             random: SmallRng::seed_from_u64(seed),
             scratch: Transaction::default(),
@@ -215,6 +236,7 @@ impl Planner {
     /// Takes what a fetch brought.
     pub fn on_fetched(&mut self, now: Timestamp, fetch: Fetch, fetched: Fetched, out: &mut Output) {
         match fetched {
+            Fetched::Slots(slots) if fetch == Fetch::Tip => self.on_tip(now, slots.first().copied()),
             Fetched::Slots(slots) => self.on_slots(now, fetch, &slots),
             Fetched::Updates { slot, updates } => self.on_updates(now, fetch, slot, updates, out),
             Fetched::Done => self.on_over(now, fetch, "it did not bring the slot whole", None, out),
@@ -233,7 +255,8 @@ impl Planner {
         if self.in_flight.len() >= self.options.max_in_flight {
             return None;
         }
-        let fetch = self.next_listing(now).or_else(|| self.next_search(now))?;
+        let fetch =
+            self.next_listing(now).or_else(|| self.next_search(now)).or_else(|| self.next_tip(now))?;
         self.in_flight.insert(fetch);
         Some(fetch)
     }
@@ -303,7 +326,10 @@ impl Planner {
         if status.commitment() != Some(Commitment::Finalized) {
             return;
         }
-        self.finalized = self.finalized.max(status.slot);
+        if status.slot > self.finalized {
+            self.finalized = status.slot;
+            self.finalized_at = status.blockhash.map(|_| now).or(self.finalized_at);
+        }
         if let Some(blockhash) = status.blockhash {
             let mut changes = Changes::default();
             self.chain.settle(status.slot, blockhash, &mut changes);
@@ -353,6 +379,39 @@ impl Planner {
         search.missing = search.missing.min(missing);
     }
 
+    /// RPC's finalized slot, once nothing has become final for a while: all streams may be down, or none of them old
+    /// enough to say which versions are final.
+    fn next_tip(&mut self, now: Timestamp) -> Option<Fetch> {
+        let since = *self.finalized_at.get_or_insert(now);
+        if !self.has_rpc
+            || now.since(since) < self.options.tip_interval
+            || self.in_flight.contains(&Fetch::Tip)
+        {
+            return None;
+        }
+        self.finalized_at = Some(now);
+        Some(Fetch::Tip)
+    }
+
+    /// The chain is final up to `slot`: wants it, vouched for by RPC, and all that may be missing below.
+    fn on_tip(&mut self, now: Timestamp, slot: Option<Slot>) {
+        self.in_flight.remove(&Fetch::Tip);
+        let Some(slot) = slot.filter(|&slot| self.chain.canonical(slot).is_none()) else { return };
+        let floor = *self.floor.get_or_insert(match self.start {
+            Start::At(first) => first,
+            Start::TipRoundedDown(slots) => slot - slot % slots.max(1),
+            Start::Tip => slot,
+        });
+        if slot < floor {
+            return;
+        }
+        self.finalized = self.finalized.max(slot);
+        self.tip = self.tip.max(slot);
+        self.whole.remove(&slot);
+        let known = self.whole.range(..slot).next_back().map_or(floor, |(&known, _)| known + 1);
+        self.on_gap(now, Gap { first: known.max(floor), last: slot, missing: Missing::Content });
+    }
+
     fn next_listing(&mut self, now: Timestamp) -> Option<Fetch> {
         let mut listings = self.listings.iter_mut();
         let (&(first, last), listing) =
@@ -365,7 +424,7 @@ impl Planner {
         let due: Vec<Slot> = self
             .searches
             .iter()
-            .filter(|(_, search)| !search.in_flight && search.due <= now)
+            .filter(|(_, search)| search.is_due(now, self.options.hedge_after))
             .map(|(&slot, _)| slot)
             .take(self.options.batch_size)
             .collect();
@@ -377,8 +436,9 @@ impl Planner {
         if let Some(endpoint) = self.replay_endpoint(slot) {
             let last = due.iter().copied().filter(|&other| other >= slot).max().unwrap_or(slot);
             for (_, search) in self.searches.range_mut(slot..=last) {
-                if !search.in_flight && search.due <= now {
+                if search.is_due(now, self.options.hedge_after) {
                     search.in_flight = true;
+                    search.begun_at = now;
                     search.replayed.push(endpoint);
                 }
             }
@@ -394,8 +454,11 @@ impl Planner {
             return None;
         }
         search.in_flight = true;
+        search.begun_at = now;
         let commitment = if slot <= self.finalized { Commitment::Finalized } else { Commitment::Confirmed };
-        Some(Fetch::Block { slot, commitment })
+        let fetch = Fetch::Block { slot, commitment };
+        // Asked already and not answered yet: the fetch has a timeout of its own.
+        (!self.in_flight.contains(&fetch)).then_some(fetch)
     }
 
     /// An endpoint that may still replay `slot`, was not tried for it, and is not replaying already.
@@ -540,6 +603,7 @@ impl Planner {
     ) {
         self.in_flight.remove(&fetch);
         match fetch {
+            Fetch::Tip => {}
             Fetch::List { first, last } => self.postpone_listing(first, last, now, retry),
             Fetch::Block { slot, .. } => self.on_try_over(slot, now, reason, retry, out),
             Fetch::Replay { endpoint, first, last } => {

@@ -220,7 +220,10 @@ async fn drive(
             result = &mut joined => {
                 progress.finish();
                 result?;
-                return failure.map_or(Ok(()), Err);
+                return failure.map_or(Ok(()), |failure| {
+                    show_metrics(&watch);
+                    Err(failure)
+                });
             }
             () = signals.next() => {
                 failure = Some(anyhow::anyhow!("stopped by a signal"));
@@ -236,6 +239,16 @@ async fn drive(
                     stop.cancel();
                 }
             }
+        }
+    }
+}
+
+/// What a demo that did not come to its end leaves to find out why.
+fn show_metrics(watch: &Watch) {
+    for (node, kind, metrics) in watch.metrics() {
+        for metric in metrics.iter().filter(|metric| metric.value != 0.0) {
+            let label = metric.label.map_or(String::new(), |(key, label)| format!("{{{key}={label:?}}}"));
+            eprintln!("{node} ({kind}) {}{label} {}", metric.name, metric.value);
         }
     }
 }
