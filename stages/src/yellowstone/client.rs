@@ -172,8 +172,7 @@ fn target(options: &YellowstoneOptions) -> Result<Target, Failure> {
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(options.window_bytes)
-        .initial_connection_window_size(options.window_bytes)
-        .max_frame_size(Some(128 << 10));
+        .initial_connection_window_size(options.window_bytes);
     if target.uri().scheme_str() != Some("https") {
         return Ok(target);
     }
