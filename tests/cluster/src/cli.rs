@@ -14,8 +14,8 @@ use crate::server::{Running, ServeError, ServeOptions};
 /// A simulated Solana cluster on this machine: Yellowstone gRPC endpoints and a JSON-RPC server.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterArgs {
-    /// Plays a file (`ConfirmedBlock` protobuf, `getBlock` JSON, or recorded updates) instead of made-up slots; may be given
-    /// several times, in the order of the slots. `@SLOT` numbers a block that carries no number.
+    /// Plays a file (`ConfirmedBlock` protobuf, `getBlock` JSON, or recorded updates) instead of made-up slots; may
+    /// be given several times, in the order of the slots. `@SLOT` numbers a block that carries no number.
     #[arg(long, value_name = "FILE[@SLOT]")]
     pub ledger: Vec<LedgerFile>,
     /// Number of made-up slots; without it there is no end.

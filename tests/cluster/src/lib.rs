@@ -1,5 +1,5 @@
-//! A simulated Solana cluster: it plays a ledger as several endpoints that speak the Yellowstone gRPC protocol, and as
-//! a JSON-RPC server, with faults from a seeded script.
+//! A simulated Solana cluster: it plays a ledger as several endpoints that speak the Yellowstone gRPC protocol, and
+//! as a JSON-RPC server, with faults from a seeded script.
 //!
 //! [`ledger`] is what is on the chain, [`cluster`] plays it in virtual time, [`server`] serves that on the loopback
 //! interface, and [`truth`] tells what a correct client ends up with. Nothing here depends on the program under test.

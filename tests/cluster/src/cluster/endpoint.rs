@@ -115,8 +115,8 @@ impl Endpoint {
         Ok(self.open(now, request)?)
     }
 
-    /// Whether a stream is let in now: the first half of [`Self::subscribe`], for servers that answer before the request is
-    /// read.
+    /// Whether a stream is let in now: the first half of [`Self::subscribe`], for servers that answer before the
+    /// request is read.
     pub fn admit(&self, now: Duration, x_token: Option<&str>) -> Result<(), Refusal> {
         self.check(now, x_token)?;
         let number = self.connects.fetch_add(1, Ordering::Relaxed);

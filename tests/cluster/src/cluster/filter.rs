@@ -1,5 +1,5 @@
-//! What a subscriber asked for. The rules are the server plugin's: filters of one kind are alternatives, the fields of one filter
-//! must all hold, a list's values are alternatives.
+//! What a subscriber asked for. The rules are the server plugin's: filters of one kind are alternatives, the fields
+//! of one filter must all hold, a list's values are alternatives.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! The cluster itself: pure, in virtual time.
 //!
-//! Time is a [`Duration`] since the cluster's start and always an argument, so that a test can drive all of it from one
-//! thread, and the servers can by the wall clock. Nothing here waits, spawns or opens a socket.
+//! Time is a [`Duration`] since the cluster's start and always an argument, so that a test can drive all of it from
+//! one thread, and the servers can by the wall clock. Nothing here waits, spawns or opens a socket.
 
 mod answer;
 mod emit;
@@ -47,10 +47,10 @@ pub struct Config {
     pub finalized_after: u64,
     /// The `x-token` that endpoints ask for.
     pub x_token: Option<String>,
-    /// Whether some endpoints play servers of another kind: proto 12 (no bank ids), or a leader's own node (0 entries in
-    /// block metas).
+    /// Whether some endpoints play servers of another kind: proto 12 (no bank ids), or a leader's own node (0
+    /// entries in block metas).
     pub mixed_servers: bool,
-    /// What endpoints lie about: the endpoint's index, the slot, the lie. Only slots that are not recorded, with one version.
+    /// What endpoints lie about: the endpoint's index, the slot, the lie. About recorded slots only replays lie.
     pub lies: Vec<(usize, u64, Lie)>,
     /// Unix time of the cluster's start, for `created_at`.
     pub unix_start: Duration,

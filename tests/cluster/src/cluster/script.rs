@@ -22,7 +22,8 @@ const LATENCY: f64 = 0.05;
 const SEEN_OF_DEAD: f64 = 0.6;
 /// When the last content of a slot comes.
 const CONTENT_END: f64 = 0.8;
-/// What of a slot's time its banks share; a block is processed at some 0.77 then, shortly before the timeline says so.
+/// What of a slot's time its banks share; a block is processed at some 0.77 then, shortly before the timeline says
+/// so.
 const SLOT_SHARE: f64 = 0.85;
 /// When confirmed and finalized statuses of older slots come.
 const STATUSES: f64 = 0.93;

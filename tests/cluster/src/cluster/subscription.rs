@@ -84,8 +84,8 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// Takes a further request on the same stream: a ping is answered, anything else replaces the filters. Its `from_slot` has no
-    /// effect.
+    /// Takes a further request on the same stream: a ping is answered, anything else replaces the filters. Its
+    /// `from_slot` has no effect.
     pub fn update(&mut self, now: Duration, request: &SubscribeRequest) -> Result<(), Status> {
         match request.ping {
             Some(ping) => {

@@ -1,8 +1,8 @@
 //! Ledgers made up as they are played: real mainnet transactions in new slots, with valid hash links, skipped slots,
 //! dead and orphaned forks and banks made anew.
 //!
-//! A slot depends on nothing but the seed, its position and its parent, so it is made when it is asked for; what stays in memory is
-//! the chain of parents (about 60 bytes a slot) and the slots made last.
+//! A slot depends on nothing but the seed, its position and its parent, so it is made when it is asked for; what
+//! stays in memory is the chain of parents (about 50 bytes a slot) and the slots made last.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;

@@ -1,7 +1,8 @@
 //! Proof of history: the chain of hashes from a parent's blockhash to a block's own.
 //!
-//! Each entry hashes the state `num_hashes` times; the last of them mixes in the Merkle root over the signatures of the
-//! entry's transactions, if it has any (an entry without is a tick). Rule: <https://github.com/anza-xyz/agave>, `entry`.
+//! Each entry hashes the state `num_hashes` times; the last of them mixes in the Merkle root over the signatures of
+//! the entry's transactions, if it has any (an entry without is a tick). Rule: <https://github.com/anza-xyz/agave>,
+//! `entry`.
 
 use rand::Rng;
 use sha2::{Digest, Sha256};

@@ -355,7 +355,11 @@ impl Geyser for Unary {
     ) -> Result<Response<GetVersionResponse>, Status> {
         self.check(&request)?;
         let version = serde_json::json!({
-            "version": { "package": "sluice-cluster", "version": env!("CARGO_PKG_VERSION"), "proto": self.endpoint.proto_version() },
+            "version": {
+                "package": "sluice-cluster",
+                "version": env!("CARGO_PKG_VERSION"),
+                "proto": self.endpoint.proto_version(),
+            },
             "extra": { "endpoint": self.endpoint.index() },
         });
         Ok(Response::new(GetVersionResponse { version: version.to_string() }))

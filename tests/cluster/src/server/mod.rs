@@ -72,7 +72,8 @@ pub(crate) struct Context {
     cancel: CancellationToken,
 }
 
-/// A cluster that is being served. Dropping it ends the servers at once; [`Running::shutdown`] lets streams end first.
+/// A cluster that is being served. Dropping it ends the servers at once; [`Running::shutdown`] lets streams end
+/// first.
 #[derive(Debug)]
 pub struct Running {
     grpc_urls: Vec<String>,
