@@ -124,6 +124,8 @@ pub enum Session {
     Opened {
         /// The session.
         id: SessionId,
+        /// The endpoint's name.
+        endpoint: Arc<str>,
         /// What it asks for.
         scope: Scope,
         /// The time.
@@ -185,6 +187,29 @@ pub enum Missing {
     Extras,
 }
 
+/// How one session of an endpoint delivered one bank: a row of `arrivals`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    /// The slot.
+    pub slot: Slot,
+    /// The endpoint's name.
+    pub endpoint: Arc<str>,
+    /// The session that it came in on.
+    pub session: SessionId,
+    /// The version, if its block meta came.
+    pub blockhash: Option<Hash>,
+    /// When its first content came.
+    pub first_seen_at: Timestamp,
+    /// When its block meta came.
+    pub completed_at: Option<Timestamp>,
+    /// Transactions that came, repeats of other endpoints' included.
+    pub transactions: u32,
+    /// Entries that came.
+    pub entries: u32,
+    /// Accounts that were written.
+    pub accounts: u32,
+}
+
 /// What moves along an edge.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -200,6 +225,8 @@ pub enum Item {
     Status(Status),
     /// Slots that are missing.
     Gap(Gap),
+    /// How each endpoint delivered a slot, once nothing more of it is looked at.
+    Arrivals(Arc<[Arrival]>),
 }
 
 impl Item {
@@ -212,6 +239,7 @@ impl Item {
                     update.size_bytes()
                 }
                 Self::Block(block) => block.size_bytes(),
+                Self::Arrivals(arrivals) => size_of_val::<[Arrival]>(arrivals),
                 Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
             }
     }

@@ -40,9 +40,8 @@ impl Budget {
             if let Some(lease) = self.try_lease(bytes) {
                 return lease;
             }
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting::among(&self.waiting);
             released.await;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -72,6 +71,22 @@ impl Budget {
     /// Sources that wait for memory now.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a waiting source for as long as it waits, also when it is cancelled.
+struct Waiting<'b>(&'b AtomicU64);
+
+impl<'b> Waiting<'b> {
+    fn among(waiting: &'b AtomicU64) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -106,6 +121,18 @@ mod tests {
         drop(first);
         drop(waiter.await.expect("not cancelled"));
         assert_eq!((budget.used_bytes(), budget.peak_bytes()), (0, 80));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_stopped_while_it_waits_is_not_counted_any_more() {
+        let budget = Budget::new(1);
+        let _all = budget.lease(1).await;
+        let waiting = budget.lease(1);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert_eq!(budget.waiting(), 1);
+        waiting.set(budget.lease(1));
+        assert_eq!(budget.waiting(), 0);
     }
 
     #[test]

@@ -18,7 +18,12 @@ pub(crate) fn session(endpoint: u16) -> SessionId {
 }
 
 pub(crate) fn opened(endpoint: u16, scope: Scope) -> Item {
-    Item::Session(Session::Opened { id: session(endpoint), scope, at: Timestamp(0) })
+    Item::Session(Session::Opened {
+        id: session(endpoint),
+        endpoint: std::sync::Arc::from("endpoint"),
+        scope,
+        at: Timestamp(0),
+    })
 }
 
 /// The blockhash of version `version` of `slot`.

@@ -13,13 +13,16 @@
 mod open_slot;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::batch::{Batch, Echo, Gap, Item, Lane, Missing, Scope, Session, SessionId, Status, Update, Want};
+use crate::batch::{
+    Batch, Echo, EndpointId, Gap, Item, Lane, Missing, Scope, Session, SessionId, Status, Update, Want,
+};
 use crate::block::{Part, Way};
 use crate::candidates::Offer;
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Role, Start};
@@ -112,6 +115,7 @@ pub struct GapDetector {
     tip: Tip,
     finalized: Slot,
     sessions: BTreeMap<SessionId, SessionState>,
+    names: BTreeMap<EndpointId, Arc<str>>,
     slots: BTreeMap<Slot, OpenSlot>,
     /// Slots that exist and are not whole, and since when that is known.
     owed: BTreeMap<Slot, Timestamp>,
@@ -139,6 +143,7 @@ impl GapDetector {
             tip: Tip::default(),
             finalized: 0,
             sessions: BTreeMap::new(),
+            names: BTreeMap::new(),
             slots: BTreeMap::new(),
             owed: BTreeMap::new(),
             reported: BTreeMap::new(),
@@ -162,7 +167,8 @@ impl GapDetector {
 
     fn on_session(&mut self, session: Session) {
         match session {
-            Session::Opened { id, scope, .. } => {
+            Session::Opened { id, endpoint, scope, .. } => {
+                self.names.insert(id.endpoint, endpoint);
                 self.sessions.insert(id, SessionState::default());
                 self.scope = union(self.scope, scope);
             }
@@ -184,7 +190,7 @@ impl GapDetector {
         match header.kind {
             Kind::Transaction | Kind::Entry => self.on_indexed(position, &update, out),
             Kind::Account => {
-                self.enter_lane(header.slot, update.lane(), position);
+                self.enter_lane(update.received_at, header.slot, update.lane(), position);
                 self.slots.entry(header.slot).or_default().on_account(update, None);
             }
             Kind::Slot => self.on_status(now, &update, out),
@@ -200,16 +206,16 @@ impl GapDetector {
                 let slot = update.frame.header.slot;
                 if self.admit(slot) {
                     let position = self.step(update.session);
-                    self.enter_lane(slot, update.lane(), position);
+                    self.enter_lane(update.received_at, slot, update.lane(), position);
                     self.slots.entry(slot).or_default().on_account(update, Some(write_version));
                 }
             }
             Echo::Transactions { lane, slot, indexes } if self.admit(slot) => {
-                self.enter_echo(slot, lane);
+                self.enter_echo(now, slot, lane);
                 self.slots.entry(slot).or_default().on_transactions_echo(lane, indexes);
             }
             Echo::Entries { lane, slot, indexes } if self.admit(slot) => {
-                self.enter_echo(slot, lane);
+                self.enter_echo(now, slot, lane);
                 self.slots.entry(slot).or_default().on_entries_echo(lane, indexes);
             }
             Echo::Transactions { .. } | Echo::Entries { .. } => {}
@@ -229,19 +235,20 @@ impl GapDetector {
         state.position
     }
 
-    fn enter_echo(&mut self, slot: Slot, lane: Lane) {
+    fn enter_echo(&mut self, now: Timestamp, slot: Slot, lane: Lane) {
         let position = self.step(lane.session);
-        self.enter_lane(slot, lane, position);
+        self.enter_lane(now, slot, lane, position);
         self.touch(slot);
     }
 
     /// Notes where in its session's stream a lane's content began.
-    fn enter_lane(&mut self, slot: Slot, lane: Lane, position: u64) {
+    fn enter_lane(&mut self, now: Timestamp, slot: Slot, lane: Lane, position: u64) {
         let state = self.slots.entry(slot).or_default().lane(lane);
         if state.first_position.is_none() {
             let session = self.sessions.get(&lane.session);
             state.announced = session.is_some_and(|session| session.announced.contains(&slot));
             state.first_position = Some(position);
+            state.first_seen_at = now;
         }
     }
 
@@ -254,7 +261,7 @@ impl GapDetector {
 
     fn on_indexed(&mut self, position: u64, update: &Update, out: &mut Output) {
         let header = update.frame.header;
-        self.enter_lane(header.slot, update.lane(), position);
+        self.enter_lane(update.received_at, header.slot, update.lane(), position);
         let open = self.slots.entry(header.slot).or_default();
         let offer = match header.kind {
             Kind::Transaction => open.on_transaction(update),
@@ -284,6 +291,7 @@ impl GapDetector {
         let state = open.lane(lane);
         let first = state.first_position.unwrap_or(position);
         state.after_parent = parent_position.is_some_and(|parent| parent < first);
+        state.completed_at = Some(update.received_at);
         state.meta = Some((meta, update));
         self.owe(meta.slot, now);
         self.owe(meta.parent_slot, now);
@@ -437,7 +445,7 @@ impl GapDetector {
         open.emitted.retain(|(hash, _)| *hash != blockhash);
         open.emitted.push((blockhash, parts));
         self.on_whole(slot, lacks, before.is_some(), out);
-        out.push(Item::Block(std::sync::Arc::new(block)));
+        out.push(Item::Block(Arc::new(block)));
     }
 
     /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
@@ -505,11 +513,23 @@ impl GapDetector {
             self.report_gap(slot, out);
         }
         self.forgotten = below;
-        self.slots = self.slots.split_off(&below);
+        let kept = self.slots.split_off(&below);
+        let settled = std::mem::replace(&mut self.slots, kept);
+        self.report_arrivals(&settled, out);
         self.waiting = self.waiting.split_off(&below);
         self.statuses = self.statuses.split_off(&below);
         self.reported = self.reported.split_off(&below);
         self.contradicted = self.contradicted.split_off(&below);
+    }
+
+    fn report_arrivals(&self, slots: &BTreeMap<Slot, OpenSlot>, out: &mut Output) {
+        let name = |endpoint| self.names.get(&endpoint).cloned().unwrap_or_else(|| Arc::from("unknown"));
+        for (&slot, open) in slots {
+            let arrivals = open.arrivals(slot, name);
+            if !arrivals.is_empty() {
+                out.push(Item::Arrivals(Arc::from(arrivals)));
+            }
+        }
     }
 
     fn refuse(&mut self, update: &Update, reason: String, out: &mut Output) {
@@ -554,6 +574,10 @@ impl Stage for GapDetector {
         for open in self.slots.range_mut(..below).map(|(_, open)| open) {
             open.shed();
         }
+    }
+
+    fn on_end(&mut self, _: Timestamp, out: &mut Output) {
+        self.report_arrivals(&self.slots, out);
     }
 
     fn metrics(&self, show: &mut dyn FnMut(Metric)) {

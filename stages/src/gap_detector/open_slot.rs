@@ -11,12 +11,12 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::account::Account;
-use crate::batch::{EndpointId, Lane, Scope, SessionId, Update, Want};
+use crate::batch::{Arrival, EndpointId, Lane, Scope, SessionId, Update, Want};
 use crate::block::{Block, Part, Way};
 use crate::candidates::{Candidates, Delivered, Offer, Which};
 use crate::entry::Entry;
 use crate::frame::BlockMeta;
-use crate::slot::{Commitment, Hash, Timestamp};
+use crate::slot::{Commitment, Hash, Slot, Timestamp};
 
 /// The last write to an account that a lane delivered.
 #[derive(Debug, Clone)]
@@ -33,6 +33,10 @@ pub(crate) struct LaneState {
     pub(crate) meta: Option<(BlockMeta, Update)>,
     /// Position of its first content in the session's stream.
     pub(crate) first_position: Option<u64>,
+    /// When that came.
+    pub(crate) first_seen_at: Timestamp,
+    /// When the meta came.
+    pub(crate) completed_at: Option<Timestamp>,
     /// The session had announced the bank before its first content came.
     pub(crate) announced: bool,
     /// The session had shown the parent's meta before this lane's first content came: nothing can be missing in front.
@@ -52,6 +56,8 @@ impl LaneState {
             lane,
             meta: None,
             first_position: None,
+            first_seen_at: Timestamp(0),
+            completed_at: None,
             announced: false,
             after_parent: false,
             settled: false,
@@ -205,6 +211,23 @@ impl OpenSlot {
     /// A meta of each live lane that has one.
     pub(crate) fn live_metas(&self) -> impl Iterator<Item = &(BlockMeta, Update)> {
         self.lanes.iter().filter(|lane| !lane.dead).filter_map(|lane| lane.meta.as_ref())
+    }
+
+    /// How each lane that brought content did so; `name` names endpoints.
+    pub(crate) fn arrivals(&self, slot: Slot, name: impl Fn(EndpointId) -> Arc<str>) -> Vec<Arrival> {
+        let brought = self.lanes.iter().filter(|lane| lane.first_position.is_some());
+        let arrival = |lane: &LaneState| Arrival {
+            slot,
+            endpoint: name(lane.lane.session.endpoint),
+            session: lane.lane.session,
+            blockhash: lane.meta.as_ref().map(|(meta, _)| meta.blockhash),
+            first_seen_at: lane.first_seen_at,
+            completed_at: lane.completed_at,
+            transactions: lane.transactions.count(),
+            entries: lane.entries.count(),
+            accounts: lane.accounts.len() as u32,
+        };
+        brought.map(arrival).collect()
     }
 
     /// Whether anything of it has come.

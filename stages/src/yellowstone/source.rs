@@ -132,7 +132,7 @@ impl Run {
         self.counters.sessions += 1;
         self.context.events.report(Event::Connected { endpoint: id.endpoint });
         self.show_metrics(now);
-        let opened = Session::Opened { id, scope: self.scope, at: now };
+        let opened = Session::Opened { id, endpoint: self.endpoint.name.clone(), scope: self.scope, at: now };
         self.send(vec![Item::Session(opened)]).await?;
         let mut live = Live { id, subscription, raw: Vec::new() };
         let ended = self.read(&mut live).await;

@@ -34,7 +34,7 @@ use crate::stage::{Event, Flow, Metric, Output, Stage};
 pub struct CommitmentOptions {
     /// The level that a slot has to reach: `processed`, `confirmed` or `finalized`. Default finalized, which never takes
     /// anything back; it costs some 13 seconds.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("enum" = ["processed", "confirmed", "finalized"]))]
     pub level: Level,
     /// How many slots below the highest one of the level are remembered, so that parts which come late still find their
     /// slot. Default 4,096: half an hour.
@@ -264,6 +264,7 @@ impl Stage for Commitment {
             match item {
                 Item::Block(block) => self.on_block(block, out),
                 Item::Status(status) => self.on_status(status, out),
+                Item::Arrivals(arrivals) => out.push(Item::Arrivals(arrivals)),
                 // Gaps were for recovery; messages don't come here.
                 Item::Gap(_) | Item::Update(_) | Item::Echo(_) | Item::Session(_) => {}
             }
@@ -299,3 +300,6 @@ impl Stage for Commitment {
         show(Metric::new("watermark_slot", self.highest));
     }
 }
+
+#[cfg(test)]
+mod tests;

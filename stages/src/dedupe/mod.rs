@@ -340,3 +340,6 @@ impl Stage for Dedupe {
         show(Metric::new("dedupe_open_slots", self.slots.len() as u64));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+use super::*;
+use crate::block::{Part, Way};
+use crate::fixtures::*;
+use crate::frame::BlockMeta;
+use crate::slot::Hash;
+
+fn block_of(slot: Slot, version: u8, parent: (Slot, u8)) -> Block {
+    let meta_update = meta(0, 0, slot, version, parent, 0);
+    Block {
+        meta: BlockMeta::read(meta_update.frame.body()).expect("valid"),
+        meta_update,
+        transactions: Part::NotSubscribed,
+        entries: Part::NotSubscribed,
+        accounts: Part::NotSubscribed,
+        way: Way::Live,
+        vouched: None,
+    }
+}
+
+fn block(slot: Slot, version: u8, parent: (Slot, u8)) -> Item {
+    Item::Block(Arc::new(block_of(slot, version, parent)))
+}
+
+fn vouched(slot: Slot, parent: Slot, level: Level) -> Item {
+    Item::Block(Arc::new(Block { vouched: Some(level), ..block_of(slot, 0, (parent, 0)) }))
+}
+
+fn status_of(slot: Slot, blockhash: Option<Hash>, status: SlotStatus) -> Item {
+    Item::Status(Status { slot, parent: None, blockhash, status, at: Timestamp(0) })
+}
+
+fn finalized(slot: Slot, version: u8) -> Item {
+    status_of(slot, Some(hash(slot, version)), SlotStatus::Finalized)
+}
+
+fn stage(level: Level) -> Commitment {
+    Commitment::new(CommitmentOptions { level, ..CommitmentOptions::default() })
+}
+
+fn feed(stage: &mut Commitment, items: impl IntoIterator<Item = Item>) -> Output {
+    let mut out = Output::default();
+    stage.on_batch(Timestamp(0), 0, items.into_iter().collect(), &mut out);
+    out
+}
+
+fn emitted(out: &Output) -> Vec<(Slot, Hash)> {
+    let block = |item: &Item| match item {
+        Item::Block(block) => Some((block.slot(), block.blockhash())),
+        _ => None,
+    };
+    out.items.iter().filter_map(block).collect()
+}
+
+#[test]
+fn a_block_waits_for_its_level() {
+    let mut stage = stage(Level::Finalized);
+    assert!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])).is_empty());
+    let confirmed = status_of(10, Some(hash(10, 0)), SlotStatus::Confirmed);
+    assert!(emitted(&feed(&mut stage, [confirmed])).is_empty());
+    assert_eq!(emitted(&feed(&mut stage, [finalized(10, 0)])), [(10, hash(10, 0))]);
+}
+
+#[test]
+fn one_final_slot_settles_its_ancestors_in_slot_order() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(12, 0, (11, 0)), block(10, 0, (9, 0)), block(11, 0, (10, 0))]);
+    let slots: Vec<Slot> =
+        emitted(&feed(&mut stage, [finalized(12, 0)])).iter().map(|&(slot, _)| slot).collect();
+    assert_eq!(slots, [10, 11, 12]);
+}
+
+#[test]
+fn orphans_and_dead_versions_never_go_on() {
+    let mut stage = stage(Level::Finalized);
+    // 11 forks off from 10 and loses against 12; 12 has a dead version as well.
+    let items = [block(10, 0, (9, 0)), block(11, 0, (10, 0)), block(12, 7, (10, 0)), block(12, 0, (10, 0))];
+    feed(&mut stage, items);
+    feed(&mut stage, [status_of(12, Some(hash(12, 7)), SlotStatus::Dead)]);
+    let out = feed(&mut stage, [finalized(12, 0)]);
+    assert_eq!(emitted(&out), [(10, hash(10, 0)), (12, hash(12, 0))]);
+    assert_eq!((stage.counters.dead, stage.counters.orphaned), (1, 1));
+}
+
+#[test]
+fn an_orphan_that_comes_after_the_decision_is_discarded_too() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(12, 0, (10, 0)), finalized(12, 0)]);
+    assert!(emitted(&feed(&mut stage, [block(11, 0, (10, 0)), block(10, 9, (9, 0))])).is_empty());
+    assert_eq!(stage.counters.orphaned, 2);
+}
+
+#[test]
+fn a_status_that_names_no_version_settles_nothing() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 0, (9, 0))]);
+    assert!(emitted(&feed(&mut stage, [status_of(10, None, SlotStatus::Finalized)])).is_empty());
+}
+
+#[test]
+fn a_block_that_rpc_vouches_for_goes_on_and_settles_what_is_below() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 0, (9, 0))]);
+    let out = feed(&mut stage, [vouched(11, 10, Level::Finalized)]);
+    assert_eq!(emitted(&out).len(), 2);
+    assert!(emitted(&feed(&mut stage, [vouched(12, 11, Level::Confirmed)])).is_empty());
+}
+
+#[test]
+fn parts_that_come_later_follow_their_slot() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 0, (9, 0)), finalized(10, 0)]);
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])).len(), 1);
+}
+
+#[test]
+fn nothing_waits_at_processed() {
+    let mut stage = stage(Level::Processed);
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])).len(), 1);
+}
+
+#[test]
+fn a_slot_of_which_only_the_wrong_version_came_is_asked_for_until_it_comes() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 9, (9, 0)), block(11, 0, (10, 0)), finalized(11, 0)]);
+    let requests = |stage: &mut Commitment, seconds: u64| {
+        let mut out = Output::default();
+        stage.on_tick(Timestamp(seconds * 1_000_000), &mut out);
+        out.requests
+    };
+    assert_eq!(requests(&mut stage, 1), [10]);
+    assert!(requests(&mut stage, 2).is_empty());
+    assert_eq!(requests(&mut stage, 7), [10]);
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])), [(10, hash(10, 0))]);
+    assert!(requests(&mut stage, 60).is_empty());
+}
+
+#[test]
+fn what_is_shed_under_pressure_is_asked_for_once_it_is_final() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 0, (9, 0)), block(11, 0, (10, 0))]);
+    let mut out = Output::default();
+    stage.on_pressure(Timestamp(0), &mut out);
+    assert_eq!(out.events, [Event::GivenUp { first: 11, last: 11 }], "the older half stays");
+    assert_eq!(emitted(&feed(&mut stage, [finalized(11, 0)])), [(10, hash(10, 0))]);
+    stage.on_tick(Timestamp(1), &mut out);
+    assert_eq!(out.requests, [11]);
+}
+
+#[test]
+fn two_final_versions_of_a_slot_are_reported_and_the_first_stays() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, [block(10, 0, (9, 0)), finalized(10, 0)]);
+    let out = feed(&mut stage, [block(10, 5, (9, 0)), finalized(10, 5)]);
+    assert!(emitted(&out).is_empty());
+    assert!(out.events.iter().any(|event| matches!(event, Event::Contradiction { slot: 10, .. })));
+}
