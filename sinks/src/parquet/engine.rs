@@ -1,6 +1,7 @@
 //! The sink without its task: blocks in, committed files and events out. Runs on rayon, never on an async thread.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use rayon::prelude::*;
 use sluice_stages::block::Block;
@@ -88,6 +89,13 @@ impl<D: Disk> Engine<D> {
         Ok(())
     }
 
+    /// Sources wait for memory: lets go of some frames that wait for a missing slot, if there are any.
+    pub(crate) fn on_pressure(&mut self, events: &mut Vec<Event>) -> Result<(), EngineError> {
+        let (mut steps, mut loads) = (Vec::new(), Vec::new());
+        self.planner.on_pressure(&mut steps);
+        steps.into_iter().try_for_each(|step| self.step(step, &mut loads, events))
+    }
+
     /// Slots to ask for again, if it is time to.
     pub(crate) fn requests(&mut self, now: Timestamp) -> Vec<Slot> {
         self.planner.requests(now)
@@ -96,6 +104,11 @@ impl<D: Disk> Engine<D> {
     /// Notes that the request made at `now` was accepted.
     pub(crate) fn on_requested(&mut self, now: Timestamp) {
         self.planner.on_requested(now);
+    }
+
+    /// Bytes of frames that wait for missing slots.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.planner.waiting_bytes()
     }
 
     /// Ranges that are not complete.
@@ -154,8 +167,8 @@ impl<D: Disk> Engine<D> {
             by_file.entry(file).or_default().push(rows);
         }
         for &(range, track) in by_file.keys() {
-            if !self.open.contains_key(&(range, track)) {
-                self.open.insert((range, track), encoder.begin(range, track)?);
+            if let Entry::Vacant(vacant) = self.open.entry((range, track)) {
+                vacant.insert(encoder.begin(range, track)?);
             }
         }
         self.open
@@ -181,6 +194,11 @@ impl<D: Disk> Engine<D> {
 
     fn commit(&mut self, files: Vec<EncodedFile>, events: &mut Vec<Event>) -> Result<(), EngineError> {
         let Some(first) = files.first().map(|file| file.range.first) else { return Ok(()) };
+        if self.is_refused() {
+            // In order, or a crash could leave a range's content there and its entries not.
+            self.refused.push(files);
+            return Ok(());
+        }
         match self.committer.commit(&files) {
             Ok(()) => {
                 self.counts.ranges += 1;

@@ -513,15 +513,13 @@ impl Planner {
         ranges.take_while(|range| range.first < end).all(|range| self.is_done(range))
     }
 
+    /// Lets go of what costs least to have again: sources wait for the memory that it holds. False if there is nothing.
+    pub(crate) fn on_pressure(&mut self, steps: &mut Vec<Step>) -> bool {
+        self.abandon_oldest_extras(steps) || self.give_up_youngest(steps) || self.drop_youngest(steps)
+    }
+
     fn enforce_bound(&mut self, steps: &mut Vec<Step>) {
-        while self.waiting_bytes > self.config.max_waiting_bytes {
-            if !self.abandon_oldest_extras(steps)
-                && !self.give_up_youngest(steps)
-                && !self.drop_youngest(steps)
-            {
-                return;
-            }
-        }
+        while self.waiting_bytes > self.config.max_waiting_bytes && self.on_pressure(steps) {}
     }
 
     /// Extras that wait although the content went on can't be asked for, so they go first.

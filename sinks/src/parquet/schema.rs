@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression, Encoding, Type as PhysicalType, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{
@@ -84,17 +84,27 @@ impl Table {
             let name = leaf.path().parts().first().map(String::as_str);
             let column = columns.iter().find(|column| Some(column.field.name().as_str()) == name);
             let path = leaf.path().clone();
-            builder = match column.map(|column| column.storage) {
-                Some(Storage::Rising) => builder
-                    .set_column_dictionary_enabled(path.clone(), false)
-                    .set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED)
-                    .set_column_statistics_enabled(path, EnabledStatistics::Page),
-                Some(Storage::Repeated) => builder.set_column_dictionary_enabled(path, true),
-                Some(Storage::Unique) | None => builder.set_column_dictionary_enabled(path, false),
-            };
+            let storage = column.map_or(Storage::Unique, |column| column.storage);
+            builder = builder.set_column_dictionary_enabled(path.clone(), storage == Storage::Repeated);
+            if let Some(encoding) = encoding(leaf.physical_type()) {
+                builder = builder.set_column_encoding(path.clone(), encoding);
+            }
+            if storage == Storage::Rising {
+                builder = builder.set_column_statistics_enabled(path, EnabledStatistics::Page);
+            }
         }
         builder = builder.set_sorting_columns(Some(sorting(dataset, &parquet_schema)));
         Ok(Self { dataset, schema, properties: builder.build() })
+    }
+}
+
+/// The encoding where there is no dictionary, or no room in it any more. The default for bytes would look for common
+/// prefixes, which keys and signatures do not have, at an allocation for each value.
+fn encoding(physical: PhysicalType) -> Option<Encoding> {
+    match physical {
+        PhysicalType::INT32 | PhysicalType::INT64 => Some(Encoding::DELTA_BINARY_PACKED),
+        PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY => Some(Encoding::PLAIN),
+        _ => None,
     }
 }
 

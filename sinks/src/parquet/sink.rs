@@ -66,7 +66,10 @@ impl Shell {
                     Some((_, batch)) => self.accept(batch).await?,
                     None => break,
                 },
-                _ = tick.tick() => self.on_tick(),
+                _ = tick.tick() => {
+                    self.relieve().await?;
+                    self.on_tick();
+                }
             }
         }
         self.on_tick();
@@ -132,6 +135,17 @@ impl Shell {
             self.context.events.report(event);
         }
         result.map_err(|error| NodeError::Fatal(error.to_string()))
+    }
+
+    /// Frames that wait here for a missing slot may hold the memory that the source needs to bring it. Sources that wait
+    /// for other reasons (a slow disk, a backfill at full speed) are none of this sink's business.
+    async fn relieve(&mut self) -> Result<(), NodeError> {
+        let waiting_bytes = self.engine.as_ref().map_or(0, |engine| engine.waiting_bytes());
+        let budget = &self.context.budget;
+        if budget.waiting() == 0 || waiting_bytes < budget.used_bytes() / 2 {
+            return Ok(());
+        }
+        self.on_rayon(Engine::on_pressure).await
     }
 
     fn on_tick(&mut self) {

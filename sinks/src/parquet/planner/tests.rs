@@ -10,11 +10,14 @@ fn planner(max_waiting_bytes: usize) -> Planner {
     Planner::new(config, BTreeSet::new())
 }
 
+/// The slots in a file, and the skips.
+type Committed = (Vec<Slot>, Vec<(Slot, Slot)>);
+
 /// What a planner's steps amount to: the slots of each committed file, in the order in which they were encoded.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     open: BTreeMap<(Slot, Track), Vec<Slot>>,
-    committed: BTreeMap<(Slot, Track), (Vec<Slot>, Vec<(Slot, Slot)>)>,
+    committed: BTreeMap<(Slot, Track), Committed>,
     events: Vec<Event>,
 }
 
@@ -281,4 +284,22 @@ fn the_proof_of_a_range_is_kept_until_its_blocks_come() {
         feed(&mut planner, &mut outcome, std::slice::from_ref(&first));
         assert_eq!(outcome.content(), [20, 30, 40, 50, 60, 70]);
     }
+}
+
+#[test]
+fn pressure_frees_what_waits_and_nothing_is_lost() {
+    let chain = Chain::generate(20, 65, 1);
+    let mut blocks = chain.blocks();
+    let first = blocks.remove(0);
+    let mut planner = planner(usize::MAX);
+    let mut outcome = Outcome::default();
+    feed(&mut planner, &mut outcome, &blocks);
+    let mut steps = Vec::new();
+    while planner.on_pressure(&mut steps) {
+        outcome.apply(&mut steps);
+    }
+    assert!(planner.waiting_bytes() < 10_000, "one block may wait in the oldest range");
+    feed(&mut planner, &mut outcome, &[first]);
+    answer_requests(&mut planner, &mut outcome, &chain);
+    assert_eq!(outcome.content(), plan(&chain.blocks()).content());
 }
