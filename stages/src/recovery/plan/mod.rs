@@ -707,3 +707,6 @@ fn backoff(options: &RecoveryOptions, attempts: u32, random: &mut SmallRng) -> D
     // A floor of a quarter keeps unlucky draws from hammering a server that just refused.
     ceiling.mul_f64(random.random_range(0.25..=1.0))
 }
+
+#[cfg(test)]
+mod tests;

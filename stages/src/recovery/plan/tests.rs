@@ -1,0 +1,236 @@
+use super::*;
+use crate::fixtures::*;
+use crate::frame::SlotStatus;
+use crate::recovery::rpc::RpcOptions;
+use crate::slot::Hash;
+
+fn planner_with(options: RecoveryOptions) -> Planner {
+    Planner::new(options, TRANSACTIONS, TransactionFilters::Everything, vec![0, 1], Start::At(1), 7)
+}
+
+fn planner() -> Planner {
+    planner_with(RecoveryOptions {
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        replay: false,
+        ..RecoveryOptions::default()
+    })
+}
+
+fn gap(planner: &mut Planner, first: Slot, last: Slot) {
+    let gap = Gap { first, last, missing: Missing::Content };
+    planner.on_batch(Timestamp(0), vec![Item::Gap(gap)], &mut Output::default());
+}
+
+fn finalized(planner: &mut Planner, slot: Slot, blockhash: Option<Hash>) {
+    let status = Status { slot, parent: None, blockhash, status: SlotStatus::Finalized, at: Timestamp(0) };
+    planner.on_batch(Timestamp(0), vec![Item::Status(status)], &mut Output::default());
+}
+
+fn all_fetches(planner: &mut Planner, now: Timestamp) -> Vec<Fetch> {
+    std::iter::from_fn(|| planner.next_fetch(now)).collect()
+}
+
+/// Fetches for slots; the question for the tip is put beside them after a while.
+fn fetches(planner: &mut Planner, now: Timestamp) -> Vec<Fetch> {
+    all_fetches(planner, now).into_iter().filter(|fetch| *fetch != Fetch::Tip).collect()
+}
+
+/// A whole slot with one transaction, as RPC and the wire give it.
+fn whole(slot: Slot, parent: Slot) -> Vec<Update> {
+    vec![transaction(9, 0, slot, 0, 0), meta(9, 0, slot, 0, (parent, 0), 1)]
+}
+
+fn bring(planner: &mut Planner, fetch: Fetch, slot: Slot, updates: Vec<Update>) -> Output {
+    let mut out = Output::default();
+    planner.on_fetched(Timestamp(1), fetch, Fetched::Updates { slot, updates }, &mut out);
+    planner.on_fetched(Timestamp(1), fetch, Fetched::Done, &mut out);
+    out
+}
+
+fn slots(out: &Output) -> Vec<Slot> {
+    let slot = |item: &Item| match item {
+        Item::Block(block) => Some(block.slot()),
+        _ => None,
+    };
+    out.items.iter().filter_map(slot).collect()
+}
+
+fn fail(planner: &mut Planner, now: Timestamp, fetch: Fetch) -> Output {
+    let mut out = Output::default();
+    let failed = Fetched::Failed { reason: "no".to_owned(), retry_after: None, first_available: None };
+    planner.on_fetched(now, fetch, failed, &mut out);
+    out
+}
+
+fn block_of(slot: Slot) -> Fetch {
+    Fetch::Block { slot, commitment: Commitment::Confirmed }
+}
+
+#[test]
+fn the_lowest_slot_goes_first() {
+    let mut planner = planner();
+    for slot in [30, 10, 20] {
+        gap(&mut planner, slot, slot);
+    }
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [block_of(10), block_of(20), block_of(30)]);
+}
+
+#[test]
+fn a_range_is_listed_and_what_the_list_leaves_out_is_found_by_parent_links() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 20);
+    let list = Fetch::List { first: 10, last: 19 };
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [list, block_of(20)]);
+    planner.on_fetched(Timestamp(0), list, Fetched::Slots(vec![12]), &mut Output::default());
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [block_of(12)]);
+    bring(&mut planner, block_of(20), 20, whole(20, 17));
+    assert_eq!(fetches(&mut planner, Timestamp(1)), [block_of(17)], "the list lied");
+}
+
+#[test]
+fn a_recovered_slot_goes_on_with_the_commitment_that_rpc_was_asked_for() {
+    let mut planner = planner();
+    finalized(&mut planner, 50, None);
+    gap(&mut planner, 10, 10);
+    let fetch = Fetch::Block { slot: 10, commitment: Commitment::Finalized };
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [fetch]);
+    let out = bring(&mut planner, fetch, 10, whole(10, 9));
+    let Some(Item::Block(block)) = out.items.first() else { panic!("a block") };
+    assert_eq!((block.vouched, block.way), (Some(Commitment::Finalized), Way::Rpc));
+}
+
+#[test]
+fn a_block_that_is_not_whole_or_not_the_one_that_was_asked_for_is_not_believed() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    let lacking = vec![meta(9, 0, 10, 0, (9, 0), 1)];
+    let other = whole(11, 10);
+    for updates in [lacking, other, Vec::new()] {
+        fetches(&mut planner, Timestamp(u64::MAX / 2));
+        assert!(slots(&bring(&mut planner, block_of(10), 10, updates)).is_empty());
+    }
+    assert!(planner.searches.contains_key(&10));
+}
+
+#[test]
+fn tries_are_spaced_out_more_and_more_and_then_the_slot_is_a_hole_that_is_tried_for_ever() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    let mut now = Timestamp(0);
+    let mut waits = Vec::new();
+    let mut holes = 0;
+    for _ in 0..8 {
+        assert_eq!(fetches(&mut planner, now), [block_of(10)]);
+        let out = fail(&mut planner, now, block_of(10));
+        holes +=
+            out.events.iter().filter(|event| matches!(event, Event::HoleOpened { slot: 10, .. })).count();
+        let due = planner.searches[&10].due;
+        waits.push(due.since(now));
+        assert!(fetches(&mut planner, Timestamp(due.0 - 1)).is_empty());
+        now = due;
+    }
+    assert_eq!(holes, 1, "a hole is reported once");
+    let options = RecoveryOptions::default();
+    assert!(waits[0] >= options.min_backoff / 2 && waits[0] <= options.min_backoff * 2);
+    assert!(waits[3..].iter().all(|&wait| wait == options.hole_interval));
+    let out = bring(&mut planner, block_of(10), 10, whole(10, 9));
+    assert_eq!(slots(&out), [10], "a hole that can be had after all is filled");
+}
+
+#[test]
+fn an_error_proves_no_skip_and_a_final_childs_link_does() {
+    let mut planner = planner();
+    gap(&mut planner, 11, 11);
+    for _ in 0..10 {
+        fetches(&mut planner, Timestamp(u64::MAX / 2));
+        fail(&mut planner, Timestamp(u64::MAX / 2), block_of(11));
+    }
+    assert!(planner.searches.contains_key(&11));
+    gap(&mut planner, 12, 12);
+    fetches(&mut planner, Timestamp(u64::MAX / 2));
+    bring(&mut planner, block_of(12), 12, whole(12, 10));
+    assert!(planner.searches.contains_key(&11), "the child may be orphaned itself");
+    finalized(&mut planner, 12, Some(hash(12, 0)));
+    assert!(!planner.searches.contains_key(&11));
+}
+
+#[test]
+fn a_slot_that_comes_by_itself_is_not_fetched() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    let meta_update = meta(0, 0, 10, 0, (9, 0), 0);
+    let block = Block {
+        meta: BlockMeta::read(meta_update.frame.body()).expect("valid"),
+        meta_update,
+        transactions: Part::Whole(Arc::from([])),
+        entries: Part::NotSubscribed,
+        accounts: Part::NotSubscribed,
+        way: Way::Live,
+        vouched: None,
+    };
+    planner.on_batch(Timestamp(0), vec![Item::Block(Arc::new(block))], &mut Output::default());
+    assert!(fetches(&mut planner, Timestamp(0)).is_empty());
+}
+
+#[test]
+fn endpoints_are_asked_for_a_replay_before_rpc_each_once_and_only_within_its_window() {
+    let mut planner = planner_with(RecoveryOptions {
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        ..RecoveryOptions::default()
+    });
+    gap(&mut planner, 10, 10);
+    gap(&mut planner, 12, 12);
+    let replay = |endpoint| Fetch::Replay { endpoint, first: 10, last: 12 };
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [replay(0)]);
+    let too_old =
+        Fetched::Failed { reason: "too old".to_owned(), retry_after: None, first_available: Some(100) };
+    planner.on_fetched(Timestamp(0), replay(0), too_old, &mut Output::default());
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [replay(1)]);
+    fail(&mut planner, Timestamp(0), replay(1));
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [block_of(10), block_of(12)]);
+    gap(&mut planner, 50, 50);
+    let next = fetches(&mut planner, Timestamp(0));
+    assert_eq!(
+        next,
+        [Fetch::Replay { endpoint: 1, first: 50, last: 50 }],
+        "50 is beyond endpoint 0's window"
+    );
+}
+
+#[test]
+fn a_replay_that_hangs_does_not_hold_a_slot_up() {
+    let mut planner = planner_with(RecoveryOptions {
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        ..RecoveryOptions::default()
+    });
+    planner.endpoints = vec![0];
+    gap(&mut planner, 10, 10);
+    assert_eq!(fetches(&mut planner, Timestamp(0)).len(), 1);
+    let later = Timestamp(0).after(RecoveryOptions::default().hedge_after);
+    assert_eq!(fetches(&mut planner, later), [block_of(10)]);
+    assert!(
+        fetches(&mut planner, later.after(Duration::from_secs(60))).is_empty(),
+        "asked once, not again and again"
+    );
+}
+
+#[test]
+fn when_nothing_becomes_final_rpc_is_asked_for_the_tip_and_everything_up_to_it_is_wanted() {
+    let mut planner = planner();
+    assert!(fetches(&mut planner, Timestamp(0)).is_empty());
+    let later = Timestamp(0).after(RecoveryOptions::default().tip_interval);
+    assert_eq!(all_fetches(&mut planner, later), [Fetch::Tip]);
+    planner.on_fetched(later, Fetch::Tip, Fetched::Slots(vec![20]), &mut Output::default());
+    let wanted =
+        [Fetch::List { first: 1, last: 19 }, Fetch::Block { slot: 20, commitment: Commitment::Finalized }];
+    assert_eq!(fetches(&mut planner, later), wanted);
+}
+
+#[test]
+fn what_is_under_way_is_bounded() {
+    let mut planner = planner();
+    for slot in 10..1_000 {
+        gap(&mut planner, slot, slot);
+    }
+    assert_eq!(fetches(&mut planner, Timestamp(0)).len(), RecoveryOptions::default().max_in_flight);
+}
