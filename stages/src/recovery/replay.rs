@@ -188,7 +188,7 @@ async fn hand_on(
 
 /// Sorts a replay's updates by slot, and knows when a slot is over. Pure.
 #[derive(Debug)]
-struct Collector {
+pub struct Collector {
     first: Slot,
     last: Slot,
     open: BTreeMap<Slot, Vec<Update>>,
@@ -197,11 +197,13 @@ struct Collector {
 }
 
 impl Collector {
-    fn new(first: Slot, last: Slot) -> Self {
+    /// A collector of the slots from `first` to `last`.
+    pub fn new(first: Slot, last: Slot) -> Self {
         Self { first, last, open: BTreeMap::new(), metas: Vec::new() }
     }
 
-    fn take(&mut self, update: Update) {
+    /// Takes an update in.
+    pub fn take(&mut self, update: Update) {
         let header = &update.frame.header;
         let slot = header.slot;
         if header.kind == Kind::BlockMeta && slot >= self.first && !self.metas.contains(&slot) {
@@ -213,7 +215,7 @@ impl Collector {
     }
 
     /// The slots that are over, lowest first.
-    fn ready(&mut self) -> Vec<SlotUpdates> {
+    pub fn ready(&mut self) -> Vec<SlotUpdates> {
         let over = |slot: &Slot| {
             self.metas.contains(slot)
                 && self.metas.iter().filter(|&later| later > slot).count() >= LATER_METAS
@@ -223,12 +225,12 @@ impl Collector {
     }
 
     /// Whether nothing that is wanted will come any more.
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.metas.iter().filter(|&&slot| slot > self.last).count() >= LATER_METAS
     }
 
     /// What has a block meta and was not handed out.
-    fn rest(&mut self) -> Vec<SlotUpdates> {
+    pub fn rest(&mut self) -> Vec<SlotUpdates> {
         let open = std::mem::take(&mut self.open);
         open.into_iter().filter(|(slot, _)| self.metas.contains(slot)).collect()
     }
