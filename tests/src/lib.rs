@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What tests of the whole pipeline share.
+
+pub mod simulation;
