@@ -13,7 +13,7 @@ pub async fn run(args: ClusterArgs) -> ExitCode {
     match sluice_cluster::cli::run(args, async move { signals.next().await }).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(%error, "the cluster can't be served");
+            tracing::error!("the cluster can't be served: {:#}", anyhow::Error::from(error));
             ExitCode::from(EXIT_FAILED)
         }
     }

@@ -8,8 +8,9 @@
 //!
 //! A file stands for a fixed, aligned range of slots and is there only if all of them are in it. Its bytes depend on
 //! the chain's content and the folder's settings alone. Blocks may come in any order and more than once; anything that
-//! is not a block is ignored.
+//! is not a block is ignored, but for arrivals, which make a dataset of their own.
 
+mod arrivals;
 mod cells;
 mod commit;
 mod dataset;

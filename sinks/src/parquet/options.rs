@@ -10,6 +10,7 @@ use sluice_stages::component::{
 use sluice_stages::slot::{SLOTS_PER_EPOCH, Slot};
 use sluice_stages::stage::Flow;
 
+use super::arrivals::Arrivals;
 use super::cells::KeyFormat;
 use super::commit::Committer;
 use super::dataset::Dataset;
@@ -191,7 +192,8 @@ impl Component for ParquetOptions {
             .map_err(|error| BuildError::Other(error.to_string()))?;
         let committer = Committer::new(folder.root.clone(), RealDisk);
         let engine = Engine::new(planner, encoder, committer);
-        Ok(Node::Sink(Box::new(ParquetSink::new(engine, folder))))
+        let arrivals = Arrivals::new(folder.root.clone(), RealDisk, commit_slots);
+        Ok(Node::Sink(Box::new(ParquetSink::new(engine, arrivals, folder))))
     }
 }
 

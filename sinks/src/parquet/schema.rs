@@ -25,7 +25,7 @@ const CREATED_BY: &str = "sluice";
 /// Counts changes to schemas or encodings; two folders of one version compare byte by byte.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 /// The key of a column's description in Arrow's field metadata.
-const DESCRIPTION_KEY: &str = "description";
+pub(crate) const DESCRIPTION_KEY: &str = "description";
 /// The key under which Arrow keeps its own copy of the schema.
 const ARROW_SCHEMA_KEY: &str = "ARROW:schema";
 /// Room for the distinct keys of a row group: 95,000 in base58. Beyond it a column falls back to plain.

@@ -8,9 +8,10 @@ use sluice_stages::batch::{Batch, Item};
 use sluice_stages::block::Block;
 use sluice_stages::edge::Inbox;
 use sluice_stages::node::{NodeContext, NodeError, Sink};
-use sluice_stages::stage::Event;
+use sluice_stages::stage::{Event, Metric};
 use tokio::sync::oneshot;
 
+use super::arrivals::{Arrivals, ArrivalsError};
 use super::disk::RealDisk;
 use super::engine::{Engine, EngineError};
 use super::folder::Folder;
@@ -27,22 +28,23 @@ const TRIES_AT_END: u32 = 5;
 /// The sink, ready to run.
 pub(crate) struct ParquetSink {
     engine: Engine<RealDisk>,
+    arrivals: Arrivals<RealDisk>,
     /// Kept for its lock.
     folder: Folder,
 }
 
 impl ParquetSink {
     /// A sink that writes to `folder`.
-    pub(crate) fn new(engine: Engine<RealDisk>, folder: Folder) -> Self {
-        Self { engine, folder }
+    pub(crate) fn new(engine: Engine<RealDisk>, arrivals: Arrivals<RealDisk>, folder: Folder) -> Self {
+        Self { engine, arrivals, folder }
     }
 }
 
 impl Sink for ParquetSink {
     fn run(self: Box<Self>, inbox: Inbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>> {
-        let Self { engine, folder } = *self;
+        let Self { engine, arrivals, folder } = *self;
         Box::pin(async move {
-            let shell = Shell { engine: Some(Box::new(engine)), context };
+            let shell = Shell { engine: Some(Box::new(engine)), arrivals: Some(arrivals), context };
             let result = shell.run(inbox).await;
             drop(folder);
             result
@@ -53,6 +55,8 @@ impl Sink for ParquetSink {
 struct Shell {
     /// Away only while rayon has it.
     engine: Option<Box<Engine<RealDisk>>>,
+    /// Away only while a blocking thread writes them.
+    arrivals: Option<Arrivals<RealDisk>>,
     context: NodeContext,
 }
 
@@ -68,10 +72,12 @@ impl Shell {
                 },
                 _ = tick.tick() => {
                     self.relieve().await?;
+                    self.write_arrivals(Arrivals::write_due).await?;
                     self.on_tick();
                 }
             }
         }
+        self.write_arrivals(Arrivals::write_rest).await?;
         self.on_tick();
         if let Some(engine) = &self.engine {
             tracing::info!(node = %self.context.name, open_ranges = engine.open_ranges(), "parquet sink ended");
@@ -80,13 +86,14 @@ impl Shell {
     }
 
     async fn accept(&mut self, batch: Batch) -> Result<(), NodeError> {
-        let blocks: Vec<Arc<Block>> = batch
-            .into_iter()
-            .filter_map(|item| match item {
-                Item::Block(block) => Some(block),
-                _ => None,
-            })
-            .collect();
+        let mut blocks: Vec<Arc<Block>> = Vec::new();
+        for item in batch {
+            match item {
+                Item::Block(block) => blocks.push(block),
+                Item::Arrivals(rows) => self.arrivals.iter_mut().for_each(|arrivals| arrivals.accept(&rows)),
+                _ => {}
+            }
+        }
         if blocks.is_empty() {
             return Ok(());
         }
@@ -112,6 +119,25 @@ impl Shell {
             }
             self.on_rayon(Engine::retry).await?;
         }
+        Ok(())
+    }
+
+    /// Arrivals are worth a warning, but no stop: nothing else waits for them.
+    async fn write_arrivals(
+        &mut self,
+        write: fn(&mut Arrivals<RealDisk>) -> Result<(), ArrivalsError>,
+    ) -> Result<(), NodeError> {
+        let lost = || NodeError::Fatal("the writer of arrivals panicked".to_owned());
+        let mut arrivals = self.arrivals.take().ok_or_else(lost)?;
+        let written = tokio::task::spawn_blocking(move || {
+            let result = write(&mut arrivals);
+            (arrivals, result)
+        });
+        let (arrivals, result) = written.await.map_err(|_| lost())?;
+        if let Err(error) = result {
+            tracing::warn!(node = %self.context.name, %error, "arrivals not written, to be tried again");
+        }
+        self.arrivals = Some(arrivals);
         Ok(())
     }
 
@@ -155,6 +181,10 @@ impl Shell {
         if !slots.is_empty() && self.context.requests.request(&slots) {
             engine.on_requested(now);
         }
-        self.context.metrics.show(|show| engine.metrics(show));
+        let arrivals_lost = self.arrivals.as_ref().map_or(0, Arrivals::lost);
+        self.context.metrics.show(|show| {
+            engine.metrics(show);
+            show(Metric::new("arrivals_lost_total", arrivals_lost));
+        });
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn compare(folder: &Path, truth: &Truth, range: Range<u64>) -> anyhow
                 compare_block(&mut comparison, &version.block, blocks.get(&slot), transactions.get(&slot));
             }
             Some(TruthSlot::Skipped) | None => {
-                if !skipped.contains(&slot) || blocks.contains_key(&slot) || transactions.contains_key(&slot) {
+                if !skipped.contains(&slot) || blocks.contains_key(&slot) || transactions.contains_key(&slot)
+                {
                     comparison.differ(format!("slot {slot} was skipped, the output has it"));
                 }
             }

@@ -93,14 +93,22 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
     let plan = Plan::parse(EXAMPLE_NAME, &toml::to_string(&example)?, &|_: &str| None);
     let plan = plan.map_err(|wrong| anyhow::anyhow!("{}", wrong.render(false)))?;
     let deadline = plan.settings.shutdown_deadline;
-    println!("{slots} slots from {} endpoints, faults {}, into {}", args.endpoints, args.faults, out.display());
+    println!(
+        "{slots} slots from {} endpoints, faults {}, into {}",
+        args.endpoints,
+        args.faults,
+        out.display()
+    );
 
     let began = Instant::now();
     let running = runner::start(plan)?;
     let watch = running.watch();
     let played = MAINNET_SLOT_TIME.div_f64(args.speed) * u32::try_from(slots + TAIL_SLOTS + 32)?;
-    let last_file = last_file(&out, first + slots - commit_slots, commit_slots);
-    let outcome = drive(running, &last_file, slots, played + PATIENCE, deadline).await;
+    let files: Vec<PathBuf> = (first..first + slots)
+        .step_by(usize::try_from(commit_slots)?)
+        .map(|first| blocks_file(&out, first, commit_slots))
+        .collect();
+    let outcome = drive(running, &files, slots, played + PATIENCE, deadline).await;
     let took = began.elapsed();
     let truth = served.cluster().truth();
     let faults = served.cluster().fault_counts().values().sum();
@@ -113,7 +121,8 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
         Ok((verify(&folder, VerifyOptions::default())?, compare::compare(&folder, &truth, range)?))
     });
     let (report, comparison) = audit.await??;
-    let summary = Summary { watch: &watch, report: &report, comparison: &comparison, out: &out, slots, took, faults };
+    let summary =
+        Summary { watch: &watch, report: &report, comparison: &comparison, out: &out, slots, took, faults };
     println!("{summary}");
     Ok(summary.is_good())
 }
@@ -192,17 +201,17 @@ fn adapt(example: &mut Table, served: &Served, out: &Path, first: u64) -> anyhow
     Ok(())
 }
 
-/// The file that is committed last.
-fn last_file(out: &Path, first: u64, commit_slots: u64) -> PathBuf {
+/// The file of `blocks` that begins with `first`: the one of its range that is committed last.
+fn blocks_file(out: &Path, first: u64, commit_slots: u64) -> PathBuf {
     let epoch = first / sluice_stages::slot::SLOTS_PER_EPOCH;
     let name = format!("{first:012}-{:012}.parquet", first + commit_slots - 1);
     out.join("blocks").join(format!("epoch={epoch}")).join(name)
 }
 
-/// Runs until the last file is there, and drains.
+/// Runs until all files are there, and drains.
 async fn drive(
     running: Running,
-    last_file: &Path,
+    files: &[PathBuf],
     slots: u64,
     patience: Duration,
     deadline: Duration,
@@ -235,7 +244,7 @@ async fn drive(
             }
             () = tokio::time::sleep(POLL_INTERVAL), if !stop.is_cancelled() => {
                 progress.show(&watch);
-                if last_file.exists() {
+                if files.iter().all(|file| file.exists()) {
                     stop.cancel();
                 }
             }
@@ -264,7 +273,8 @@ const PRINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Progress {
     fn start(slots: u64) -> Self {
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(slots) } else { ProgressBar::hidden() };
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new(slots) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} slots  {msg}") {
             bar.set_style(style);
         }

@@ -36,7 +36,11 @@ impl fmt::Display for Summary<'_> {
         let recovered = watch.by_label("recovered_slots_total");
         let by = |way: &str| recovered.get(way).copied().unwrap_or(0);
         writeln!(f)?;
-        writeln!(f, "slots                {} ({} blocks, {} skipped)", report.slots, report.blocks, report.skipped)?;
+        writeln!(
+            f,
+            "slots                {} ({} blocks, {} skipped)",
+            report.slots, report.blocks, report.skipped
+        )?;
         for (dataset, rows) in &report.rows {
             writeln!(f, "  {dataset:<18} {rows} rows")?;
         }
@@ -67,7 +71,12 @@ impl fmt::Display for Summary<'_> {
         let compared = (self.comparison.slots, self.comparison.transactions);
         match self.is_good() {
             true => write!(f, "\nOK: {} slots, {} transactions equal the chain's", compared.0, compared.1),
-            false => write!(f, "\nFAILED: {} differences from the chain, {} violations", self.comparison.count, report.violations.len()),
+            false => write!(
+                f,
+                "\nFAILED: {} differences from the chain, {} violations",
+                self.comparison.count,
+                report.violations.len()
+            ),
         }
     }
 }
