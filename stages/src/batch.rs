@@ -213,6 +213,8 @@ pub struct Arrival {
 /// What moves along an edge.
 #[derive(Debug, Clone)]
 pub enum Item {
+    /// Where the pipeline begins: nothing below this slot is looked for. Comes before the first block.
+    Begin(Slot),
     /// A message, for the first time.
     Update(Update),
     /// A message that was there already.
@@ -240,7 +242,7 @@ impl Item {
                 }
                 Self::Block(block) => block.size_bytes(),
                 Self::Arrivals(arrivals) => size_of_val::<[Arrival]>(arrivals),
-                Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
+                Self::Begin(_) | Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
             }
     }
 }

@@ -142,6 +142,17 @@ pub enum Start {
     Tip,
 }
 
+impl Start {
+    /// The first slot that is looked for, if `tip` is the first that is known.
+    pub fn floor(self, tip: Slot) -> Slot {
+        match self {
+            Self::At(slot) => slot,
+            Self::TipRoundedDown(slots) => tip - tip % slots.max(1),
+            Self::Tip => tip,
+        }
+    }
+}
+
 /// What nodes share while they are made. Sinks are made first, then sources, then stages.
 #[derive(Debug)]
 pub struct BuildContext {

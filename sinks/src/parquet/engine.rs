@@ -59,6 +59,11 @@ impl<D: Disk> Engine<D> {
         Self { planner, encoder, committer, open, refused, counts: Counts::default() }
     }
 
+    /// Learns which slots are wanted, if that was open.
+    pub(crate) fn begin(&mut self, floor: Slot) {
+        self.planner.begin(floor);
+    }
+
     /// Takes blocks in, and does whatever they make possible.
     pub(crate) fn accept<'a>(
         &mut self,

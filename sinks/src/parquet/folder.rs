@@ -1,5 +1,6 @@
 //! The output folder at start: locked against a second process, checked against the options, cleared of what a crash
-//! left, and listed. The listing is the checkpoint; nothing else is remembered.
+//! left, and listed. The listing is the checkpoint; beside it only the first slot is remembered, since ranges are
+//! committed as they become whole, and the first one need not be the first to be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
@@ -20,6 +21,8 @@ use super::range::CommitRange;
 pub(crate) const LOCK_FILE: &str = ".lock";
 /// The file that says how the folder's files are made.
 pub(crate) const SETTINGS_FILE: &str = "sluice.json";
+/// The file that says which slot the folder begins with.
+const START_FILE: &str = "start.json";
 
 /// What shapes the bytes of a folder's files: all of it has to stay the same for as long as the folder lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,12 +40,21 @@ pub(crate) struct Settings {
     pub(crate) datasets: Vec<Dataset>,
 }
 
+/// Where the folder begins.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beginning {
+    first_slot: Slot,
+}
+
 /// A folder that is ours alone.
 pub(crate) struct Folder {
     /// Where it is.
     pub(crate) root: PathBuf,
     /// The ranges that are there, by dataset.
     pub(crate) listing: Listing,
+    /// The slot that it begins with, once that is known.
+    pub(crate) first_slot: Option<Slot>,
     /// Held for as long as the folder is in use.
     _lock: File,
 }
@@ -55,7 +67,28 @@ impl Folder {
         clear_staging(root)?;
         check_settings(root, settings)?;
         let listing = Listing::read(root, settings.commit_slots)?;
-        Ok(Self { root: root.to_owned(), listing, _lock: lock })
+        let first_slot = read_start(root)?.into_iter().chain(listing.earliest()).min();
+        Ok(Self { root: root.to_owned(), listing, first_slot, _lock: lock })
+    }
+
+    /// Notes, durably, that the folder begins with `first`, unless it begins before that.
+    pub(crate) fn begin_with(&mut self, first: Slot) -> Result<(), BuildError> {
+        if self.first_slot.is_some_and(|known| known <= first) {
+            return Ok(());
+        }
+        let path = self.root.join(START_FILE);
+        let text = serde_json::to_string(&Beginning { first_slot: first })
+            .map_err(|error| BuildError::Other(error.to_string()))?;
+        write_durably(&self.root, START_FILE, text).map_err(io_error(&path))?;
+        self.first_slot = Some(first);
+        Ok(())
+    }
+
+    /// The slot to go on with: the first of the first range that is not there.
+    pub(crate) fn resume_slot(&self, commit_slots: u64) -> Option<Slot> {
+        let committed = self.listing.committed();
+        let ranges = std::iter::successors(self.first_slot, |first| Some(first + commit_slots));
+        ranges.into_iter().find(|first| !committed.contains(first))
     }
 }
 
@@ -123,13 +156,26 @@ fn difference(known: &Settings, wanted: &Settings) -> Option<String> {
 fn write_settings(root: &Path, path: &Path, settings: &Settings) -> Result<(), BuildError> {
     let text =
         serde_json::to_string_pretty(settings).map_err(|error| BuildError::Other(error.to_string()))?;
-    let staged = staging(root).join(SETTINGS_FILE);
-    RealDisk
-        .create(&staged, &[format!("{text}\n").into_bytes()])
-        .and_then(|created| created.sync())
-        .and_then(|()| RealDisk.publish(&staged, path))
-        .and_then(|()| RealDisk.sync_folder(root))
-        .map_err(io_error(path))
+    write_durably(root, SETTINGS_FILE, text).map_err(io_error(path))
+}
+
+/// Replaces a small file: whole and durable, or as it was.
+fn write_durably(root: &Path, name: &str, text: String) -> io::Result<()> {
+    let staged = staging(root).join(name);
+    RealDisk.create(&staged, &[format!("{text}\n").into_bytes()])?.sync()?;
+    fs::rename(&staged, root.join(name))?;
+    RealDisk.sync_folder(root)
+}
+
+fn read_start(root: &Path) -> Result<Option<Slot>, BuildError> {
+    let path = root.join(START_FILE);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(io_error(&path))?,
+    };
+    let start: Beginning = serde_json::from_str(&text)
+        .map_err(|error| BuildError::Other(format!("{}: {error}", path.display())))?;
+    Ok(Some(start.first_slot))
 }
 
 fn io_error(path: &Path) -> impl Fn(io::Error) -> BuildError + use<> {
@@ -176,15 +222,9 @@ impl Listing {
         committed
     }
 
-    /// The slot to go on with: the first of the first range that is not there, after the earliest that is.
-    pub(crate) fn resume_slot(&self, commit_slots: u64) -> Option<Slot> {
-        let earliest = *self.ranges.get(&Dataset::Blocks)?.first()?;
-        let committed = self.committed();
-        let mut slot = earliest;
-        while committed.contains(&slot) {
-            slot += commit_slots;
-        }
-        Some(slot)
+    /// The first slot of the earliest range of blocks.
+    fn earliest(&self) -> Option<Slot> {
+        self.ranges.get(&Dataset::Blocks)?.first().copied()
     }
 }
 
@@ -266,7 +306,7 @@ mod tests {
     #[test]
     fn the_listing_tells_where_to_go_on() {
         let root = tempfile::tempdir().expect("a folder");
-        let resume = || Listing::read(root.path(), 10).expect("listed").resume_slot(10);
+        let resume = || Folder::open(root.path(), &settings()).expect("free").resume_slot(10);
         assert_eq!(resume(), None);
         for slot in [30, 40, 60] {
             touch(root.path(), Dataset::Blocks, slot);
@@ -279,6 +319,19 @@ mod tests {
         assert_eq!(resume(), Some(70));
         touch(root.path(), Dataset::Entries, 30);
         assert_eq!(resume(), Some(70), "entries are a hole of their own");
+    }
+
+    #[test]
+    fn a_folder_begins_where_it_began_whichever_range_was_committed_first() {
+        let root = tempfile::tempdir().expect("a folder");
+        let open = || Folder::open(root.path(), &settings()).expect("free");
+        open().begin_with(30).expect("noted");
+        touch(root.path(), Dataset::Blocks, 50);
+        assert_eq!(open().resume_slot(10), Some(30));
+        open().begin_with(40).expect("later changes nothing");
+        assert_eq!(open().resume_slot(10), Some(30));
+        open().begin_with(20).expect("earlier does");
+        assert_eq!(open().resume_slot(10), Some(20));
     }
 
     #[test]

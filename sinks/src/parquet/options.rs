@@ -178,8 +178,11 @@ impl Component for ParquetOptions {
 
     fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
         let settings = self.settings();
-        let folder = Folder::open(&self.path, &settings)?;
-        let start = folder.listing.resume_slot(self.commit_slots).map_or_else(|| self.start(), Start::At);
+        let mut folder = Folder::open(&self.path, &settings)?;
+        if let Start::At(first) = self.start() {
+            folder.begin_with(first)?;
+        }
+        let start = folder.resume_slot(self.commit_slots).map_or_else(|| self.start(), Start::At);
         context.begin_with(start);
         let floor = match start {
             Start::At(slot) => Some(slot),

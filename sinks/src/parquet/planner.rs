@@ -216,6 +216,11 @@ impl Planner {
         Self { config, links, ranges, committed, waiting_bytes: 0, asked_at: None }
     }
 
+    /// Learns which slots are wanted, if that was open.
+    pub(crate) fn begin(&mut self, floor: Slot) {
+        self.config.floor.get_or_insert(floor);
+    }
+
     /// Bytes of frames that wait behind holes.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting_bytes

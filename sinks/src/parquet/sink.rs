@@ -8,6 +8,7 @@ use sluice_stages::batch::{Batch, Item};
 use sluice_stages::block::Block;
 use sluice_stages::edge::Inbox;
 use sluice_stages::node::{NodeContext, NodeError, Sink};
+use sluice_stages::slot::Slot;
 use sluice_stages::stage::{Event, Metric};
 use tokio::sync::oneshot;
 
@@ -29,7 +30,6 @@ const TRIES_AT_END: u32 = 5;
 pub(crate) struct ParquetSink {
     engine: Engine<RealDisk>,
     arrivals: Arrivals<RealDisk>,
-    /// Kept for its lock.
     folder: Folder,
 }
 
@@ -44,10 +44,8 @@ impl Sink for ParquetSink {
     fn run(self: Box<Self>, inbox: Inbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>> {
         let Self { engine, arrivals, folder } = *self;
         Box::pin(async move {
-            let shell = Shell { engine: Some(Box::new(engine)), arrivals: Some(arrivals), context };
-            let result = shell.run(inbox).await;
-            drop(folder);
-            result
+            let shell = Shell { engine: Some(Box::new(engine)), arrivals: Some(arrivals), folder, context };
+            shell.run(inbox).await
         })
     }
 }
@@ -57,6 +55,8 @@ struct Shell {
     engine: Option<Box<Engine<RealDisk>>>,
     /// Away only while a blocking thread writes them.
     arrivals: Option<Arrivals<RealDisk>>,
+    /// Kept for its lock.
+    folder: Folder,
     context: NodeContext,
 }
 
@@ -90,6 +90,7 @@ impl Shell {
         for item in batch {
             match item {
                 Item::Block(block) => blocks.push(block),
+                Item::Begin(slot) => self.begin(slot)?,
                 Item::Arrivals(rows) => self.arrivals.iter_mut().for_each(|arrivals| arrivals.accept(&rows)),
                 _ => {}
             }
@@ -99,6 +100,13 @@ impl Shell {
         }
         self.on_rayon(move |engine, events| engine.accept(blocks.iter().map(Arc::as_ref), events)).await?;
         self.until_durable().await
+    }
+
+    /// Remembers where the pipeline begins, before the first block can be lost to a crash.
+    fn begin(&mut self, slot: Slot) -> Result<(), NodeError> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        engine.begin(slot);
+        self.folder.begin_with(slot).map_err(|error| NodeError::Fatal(error.to_string()))
     }
 
     /// Nothing is read while the disk refuses, so everything upstream slows down and nothing is lost.

@@ -27,7 +27,7 @@ const ARRIVALS: &str = "arrivals";
 /// The folder of files under construction.
 const STAGING: &str = "_staging";
 /// Files at the root that are not data.
-const OWN_FILES: [&str; 2] = [".lock", "sluice.json"];
+const OWN_FILES: [&str; 3] = [".lock", "sluice.json", "start.json"];
 /// What is read of a file at once to hash it.
 const HASHED_BYTES: usize = 256 << 10;
 

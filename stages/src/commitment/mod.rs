@@ -135,8 +135,10 @@ impl Commitment {
             // Parts that were missing the first time, or a slot that was asked for again.
             return out.push(Item::Block(block));
         }
-        held.blocks.retain(|other| other.blockhash() != blockhash);
-        held.blocks.push(block);
+        match held.blocks.iter_mut().find(|other| other.blockhash() == blockhash) {
+            Some(other) => *other = Arc::new(Block::clone(other).or_parts_of(&block)),
+            None => held.blocks.push(block),
+        }
         self.ready.insert(slot);
     }
 
@@ -264,7 +266,7 @@ impl Stage for Commitment {
             match item {
                 Item::Block(block) => self.on_block(block, out),
                 Item::Status(status) => self.on_status(status, out),
-                Item::Arrivals(arrivals) => out.push(Item::Arrivals(arrivals)),
+                item @ (Item::Arrivals(_) | Item::Begin(_)) => out.push(item),
                 // Gaps were for recovery; messages don't come here.
                 Item::Gap(_) | Item::Update(_) | Item::Echo(_) | Item::Session(_) => {}
             }

@@ -278,7 +278,7 @@ impl GapDetector {
             Ok(meta) => meta,
             Err(error) => return self.refuse(&update, error.to_string(), out),
         };
-        self.set_floor(&meta);
+        self.set_floor(&meta, out);
         let lane = update.lane();
         let session = self.sessions.entry(lane.session).or_default();
         let parent_position = session.metas.get(&meta.parent_slot).copied();
@@ -299,15 +299,13 @@ impl GapDetector {
     }
 
     /// Decides where to begin, once the first block is known.
-    fn set_floor(&mut self, first: &BlockMeta) {
+    fn set_floor(&mut self, first: &BlockMeta, out: &mut Output) {
         if self.floor.is_some() {
             return;
         }
-        self.floor = Some(match self.start {
-            Start::At(slot) => slot,
-            Start::TipRoundedDown(slots) => first.slot - first.slot % slots.max(1),
-            Start::Tip => first.slot,
-        });
+        let floor = self.start.floor(first.slot);
+        self.floor = Some(floor);
+        out.push(Item::Begin(floor));
     }
 
     fn on_status(&mut self, now: Timestamp, update: &Update, out: &mut Output) {

@@ -24,9 +24,9 @@ use crate::block::{Block, Part, Way};
 use crate::chain::{Chain, Changes};
 use crate::component::Start;
 use crate::filter::TransactionFilters;
-use crate::frame::{BlockMeta, Kind};
+use crate::frame::{BlockMeta, Kind, SlotStatus};
 use crate::gap_detector::{Assembly, OpenSlot};
-use crate::slot::{Commitment, Slot, Timestamp};
+use crate::slot::{Commitment, Hash, Slot, Timestamp};
 use crate::stage::{Event, Metric, Output};
 use crate::transaction::{Transaction, check};
 
@@ -126,6 +126,34 @@ impl Search {
     }
 }
 
+/// The versions of a slot that went on, each with the parts that did.
+type Versions = SmallVec<[(Hash, Parts); 1]>;
+
+/// Parts of a version that no RPC can give.
+#[derive(Debug, Clone, Copy, Default)]
+struct Parts {
+    entries: bool,
+    accounts: bool,
+}
+
+impl Parts {
+    fn of(block: &Block) -> Self {
+        Self { entries: !block.entries.is_missing(), accounts: !block.accounts.is_missing() }
+    }
+
+    fn are_full(self) -> bool {
+        self.entries && self.accounts
+    }
+
+    /// Adds those of `other`; says whether that was any.
+    fn add(&mut self, other: Self) -> bool {
+        let adds = other.entries && !self.entries || other.accounts && !self.accounts;
+        self.entries |= other.entries;
+        self.accounts |= other.accounts;
+        adds
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Listing {
     attempts: u32,
@@ -142,6 +170,7 @@ struct Counters {
     skips_proven: u64,
     failures: u64,
     holes: u64,
+    lost_extras: u64,
 }
 
 /// The state machine.
@@ -155,8 +184,8 @@ pub struct Planner {
     /// Nothing below is looked for.
     floor: Option<Slot>,
     chain: Chain,
-    /// Slots of which a version went on, with whether all parts were there.
-    whole: BTreeMap<Slot, bool>,
+    /// The versions that went on, by slot.
+    passed: BTreeMap<Slot, Versions>,
     searches: BTreeMap<Slot, Search>,
     listings: BTreeMap<(Slot, Slot), Listing>,
     in_flight: BTreeSet<Fetch>,
@@ -197,7 +226,7 @@ impl Planner {
                 Start::TipRoundedDown(_) | Start::Tip => None,
             },
             chain: Chain::default(),
-            whole: BTreeMap::new(),
+            passed: BTreeMap::new(),
             searches: BTreeMap::new(),
             listings: BTreeMap::new(),
             in_flight: BTreeSet::new(),
@@ -219,6 +248,7 @@ impl Planner {
                 Item::Block(block) => self.on_block(now, block, out),
                 Item::Status(status) => self.on_status(now, status, out),
                 Item::Gap(gap) => self.on_gap(now, gap),
+                Item::Begin(slot) => self.on_begin(slot, out),
                 other => out.push(other),
             }
         }
@@ -228,7 +258,7 @@ impl Planner {
     /// Takes slots that nodes downstream ask for.
     pub fn on_request(&mut self, now: Timestamp, slots: &[Slot]) {
         for &slot in slots {
-            self.whole.remove(&slot);
+            self.passed.remove(&slot);
             self.want(slot, Missing::Content, now);
         }
     }
@@ -236,7 +266,7 @@ impl Planner {
     /// Takes what a fetch brought.
     pub fn on_fetched(&mut self, now: Timestamp, fetch: Fetch, fetched: Fetched, out: &mut Output) {
         match fetched {
-            Fetched::Slots(slots) if fetch == Fetch::Tip => self.on_tip(now, slots.first().copied()),
+            Fetched::Slots(slots) if fetch == Fetch::Tip => self.on_tip(now, slots.first().copied(), out),
             Fetched::Slots(slots) => self.on_slots(now, fetch, &slots),
             Fetched::Updates { slot, updates } => self.on_updates(now, fetch, slot, updates, out),
             Fetched::Done => self.on_over(now, fetch, "it did not bring the slot whole", None, out),
@@ -273,21 +303,22 @@ impl Planner {
         show(Metric::new("recovery_searches", self.searches.len() as u64));
         show(Metric::new("recovery_in_flight", self.in_flight.len() as u64));
         show(Metric::new("recovery_holes_total", self.counters.holes));
+        show(Metric::new("recovery_lost_extras_total", self.counters.lost_extras));
         show(Metric::new("holes", holes as u64));
     }
 
     fn on_block(&mut self, now: Timestamp, block: Arc<Block>, out: &mut Output) {
         let slot = block.slot();
         self.tip = self.tip.max(slot);
-        let full = !block.entries.is_missing() && !block.accounts.is_missing();
-        let before = self.whole.insert(slot, full);
-        if self.finish(slot, full) {
+        let before = self.passed.get(&slot).is_some_and(|versions| !versions.is_empty());
+        let (adds, parts) = self.note_passed(&block);
+        if self.finish(slot, parts) {
             match block.way {
                 Way::Live => self.counters.live += 1,
                 Way::Replay => self.counters.replay += 1,
                 Way::Rpc => self.counters.rpc += 1,
             }
-            if before.is_none() && block.way != Way::Live {
+            if !before && block.way != Way::Live {
                 out.report(Event::GapFilled { slot, way: block.way });
             }
         }
@@ -298,13 +329,30 @@ impl Planner {
         }
         self.want_parent(now, &block.meta);
         self.follow(now, changes);
-        out.push(Item::Block(block));
+        match (adds, block.vouched) {
+            (true, _) => out.push(Item::Block(block)),
+            (false, Some(level)) => out.push(Item::Status(voucher(&block.meta, level, now))),
+            (false, None) => {}
+        }
+    }
+
+    /// Notes what goes on with `block`; says whether anything of it is new, and what of its version went on by now.
+    fn note_passed(&mut self, block: &Block) -> (bool, Parts) {
+        let versions = self.passed.entry(block.slot()).or_default();
+        let parts = Parts::of(block);
+        match versions.iter_mut().find(|(hash, _)| *hash == block.blockhash()) {
+            Some((_, passed)) => (passed.add(parts), *passed),
+            None => {
+                versions.push((block.blockhash(), parts));
+                (true, parts)
+            }
+        }
     }
 
     /// Ends the search for `slot` if what came satisfies it.
-    fn finish(&mut self, slot: Slot, full: bool) -> bool {
-        let satisfied =
-            self.searches.get(&slot).is_some_and(|search| full || search.missing == Missing::Content);
+    fn finish(&mut self, slot: Slot, parts: Parts) -> bool {
+        let search = self.searches.get(&slot);
+        let satisfied = search.is_some_and(|search| parts.are_full() || search.missing == Missing::Content);
         if satisfied {
             self.searches.remove(&slot);
         }
@@ -354,6 +402,11 @@ impl Planner {
         }
     }
 
+    fn on_begin(&mut self, slot: Slot, out: &mut Output) {
+        self.floor = Some(self.floor.map_or(slot, |floor| floor.min(slot)));
+        out.push(Item::Begin(slot));
+    }
+
     fn on_gap(&mut self, now: Timestamp, gap: Gap) {
         let floor = self.floor.get_or_insert(gap.first);
         *floor = (*floor).min(gap.first);
@@ -365,14 +418,33 @@ impl Planner {
     }
 
     fn want(&mut self, slot: Slot, missing: Missing, now: Timestamp) {
-        let have = self.whole.get(&slot).copied();
+        let versions = self.passed.get(&slot).map_or(&[][..], |versions| versions);
         let satisfied = match missing {
-            Missing::Content => have.is_some(),
-            Missing::Extras => have == Some(true),
+            Missing::Content => !versions.is_empty(),
+            Missing::Extras => versions.iter().any(|(_, parts)| parts.are_full()),
         };
-        if satisfied || self.chain.is_passed_over(slot) {
-            return;
+        if !satisfied && !self.chain.is_passed_over(slot) {
+            self.search(slot, missing, now);
         }
+    }
+
+    /// Wants what a recovered slot still lacks, as long as a replay may bring it.
+    fn want_extras(&mut self, slot: Slot, now: Timestamp) {
+        if self.is_in_reach_of_replays(slot) {
+            self.want(slot, Missing::Extras, now);
+        }
+    }
+
+    /// Whether some endpoint may still replay `slot`.
+    fn is_in_reach_of_replays(&self, slot: Slot) -> bool {
+        let may = |endpoint| self.windows.get(endpoint).is_none_or(|&first| first <= slot);
+        self.options.replay
+            && self.tip.saturating_sub(slot) <= self.options.max_replay_slots
+            && self.endpoints.iter().any(may)
+    }
+
+    /// Begins a search, or widens one that is under way.
+    fn search(&mut self, slot: Slot, missing: Missing, now: Timestamp) {
         let fresh = !self.searches.contains_key(&slot);
         self.counters.found += u64::from(fresh);
         let search = self.searches.entry(slot).or_insert_with(|| Search::new(missing, now));
@@ -394,21 +466,22 @@ impl Planner {
     }
 
     /// The chain is final up to `slot`: wants it, vouched for by RPC, and all that may be missing below.
-    fn on_tip(&mut self, now: Timestamp, slot: Option<Slot>) {
+    fn on_tip(&mut self, now: Timestamp, slot: Option<Slot>, out: &mut Output) {
         self.in_flight.remove(&Fetch::Tip);
         let Some(slot) = slot.filter(|&slot| self.chain.canonical(slot).is_none()) else { return };
-        let floor = *self.floor.get_or_insert(match self.start {
-            Start::At(first) => first,
-            Start::TipRoundedDown(slots) => slot - slot % slots.max(1),
-            Start::Tip => slot,
+        let floor = *self.floor.get_or_insert_with(|| {
+            let floor = self.start.floor(slot);
+            out.push(Item::Begin(floor));
+            floor
         });
         if slot < floor {
             return;
         }
         self.finalized = self.finalized.max(slot);
         self.tip = self.tip.max(slot);
-        self.whole.remove(&slot);
-        let known = self.whole.range(..slot).next_back().map_or(floor, |(&known, _)| known + 1);
+        // Even if it is there: which version of it is final is what nobody said.
+        self.search(slot, Missing::Content, now);
+        let known = self.passed.range(..slot).next_back().map_or(floor, |(&known, _)| known + 1);
         self.on_gap(now, Gap { first: known.max(floor), last: slot, missing: Missing::Content });
     }
 
@@ -444,7 +517,14 @@ impl Planner {
             }
             return Some(Fetch::Replay { endpoint, first: slot, last });
         }
+        let in_reach = self.is_in_reach_of_replays(slot);
         let search = self.searches.get_mut(&slot)?;
+        if search.missing == Missing::Extras && !in_reach {
+            // No RPC has them, and what no window holds any more never comes back.
+            self.searches.remove(&slot);
+            self.counters.lost_extras += 1;
+            return None;
+        }
         if !self.has_rpc || search.missing == Missing::Extras {
             // Only a replay can help: start over with all endpoints, later.
             search.replayed.clear();
@@ -508,6 +588,7 @@ impl Planner {
                 if self.searches.contains_key(&slot) {
                     self.want_parent(now, &meta);
                     self.on_block(now, Arc::new(block), out);
+                    self.want_extras(slot, now);
                 }
             }
             Err(reason) => {
@@ -675,8 +756,8 @@ impl Planner {
         let floor = self.tip.saturating_sub(REMEMBERED_SLOTS);
         let oldest = self.searches.first_key_value().map_or(floor, |(&slot, _)| slot.min(floor));
         self.chain.forget(oldest.saturating_sub(1));
-        if self.whole.first_key_value().is_some_and(|(&lowest, _)| lowest < oldest) {
-            self.whole = self.whole.split_off(&oldest);
+        if self.passed.first_key_value().is_some_and(|(&lowest, _)| lowest < oldest) {
+            self.passed = self.passed.split_off(&oldest);
         }
     }
 }
@@ -698,6 +779,17 @@ fn take_in(open: &mut OpenSlot, update: Update) -> Result<(), String> {
         _ => {}
     }
     Ok(())
+}
+
+/// What RPC said of a block that went on before it was asked.
+fn voucher(meta: &BlockMeta, level: Commitment, now: Timestamp) -> Status {
+    let status = match level {
+        Commitment::Processed => SlotStatus::Processed,
+        Commitment::Confirmed => SlotStatus::Confirmed,
+        Commitment::Finalized => SlotStatus::Finalized,
+    };
+    let (slot, parent, blockhash) = (meta.slot, Some(meta.parent_slot), Some(meta.blockhash));
+    Status { slot, parent, blockhash, status, at: now }
 }
 
 /// Exponential backoff with full jitter.
