@@ -87,6 +87,17 @@ impl Block {
         self.meta.blockhash
     }
 
+    /// The same with each part that is missing taken from `other`, another delivery of this version.
+    #[must_use]
+    pub fn or_parts_of(mut self, other: &Self) -> Self {
+        for (part, others) in [(&mut self.entries, &other.entries), (&mut self.accounts, &other.accounts)] {
+            if part.is_missing() {
+                part.clone_from(others);
+            }
+        }
+        self
+    }
+
     /// Bytes of all frames in it.
     pub fn size_bytes(&self) -> usize {
         let parts = [&self.transactions, &self.entries, &self.accounts];
