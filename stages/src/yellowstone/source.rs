@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 
 use super::client::{self, Read, Subscription};
 use super::connection::{Connection, Step, Watch};
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind};
 use crate::batch::{Batch, Item, Scope, Session, SessionId, Update};
 use crate::component::Endpoint;
 use crate::edge::Outbox;
@@ -145,6 +145,9 @@ impl Run {
                 Ok(failure)
             }
             Err(Halt::Stopped) => {
+                let now = self.context.clock.now();
+                self.connection.on_ended(now, FailureKind::Ended);
+                self.show_metrics(now);
                 if tokio::time::timeout(LAST_WORD, self.outbox.send(closed)).await.is_err() {
                     tracing::debug!(node = %self.context.name, "stopped while downstream was blocked");
                 }
