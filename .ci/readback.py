@@ -22,7 +22,7 @@ assert total == distinct > 0, f"{total} transactions, {distinct} signatures"
 wrong = rows(
     f"""
     select slot, executed_transaction_count, count(signature)
-    from {blocks} left join {transactions} using (slot)
+    from {blocks} b left join {transactions} t using (slot)
     group by all having executed_transaction_count <> count(signature)
     """
 )
@@ -36,7 +36,12 @@ broken = rows(
 )
 assert not broken, f"broken links: {broken[:5]}"
 
-slots = rows(f"select count(*), max(slot) - min(slot) + 1 from (select slot from {blocks} union all select slot from {dataset('skipped_slots')})")[0]
+slots = rows(
+    f"""
+    select count(*), max(slot) - min(slot) + 1
+    from (select slot from {blocks} b union all select slot from {dataset("skipped_slots")} s)
+    """
+)[0]
 assert slots[0] == slots[1], f"{slots[0]} slots accounted for, {slots[1]} covered"
 
 epoch, first = rows(f"select epoch, min(slot) from {blocks} group by epoch order by epoch limit 1")[0]
