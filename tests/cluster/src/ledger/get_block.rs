@@ -343,12 +343,23 @@ struct JsonAmount {
     ui_amount_string: String,
 }
 
+impl JsonAmount {
+    /// Computed as a node computes it: a decimal number may be read one bit off.
+    fn exact(&self) -> f64 {
+        let divisor = 10_u64.checked_pow(self.decimals);
+        match (self.ui_amount, self.amount.parse::<u64>(), divisor) {
+            (Some(_), Ok(amount), Some(divisor)) => amount as f64 / divisor as f64,
+            (told, ..) => told.unwrap_or_default(),
+        }
+    }
+}
+
 fn token_balances(balances: Option<Vec<JsonTokenBalance>>) -> Vec<proto::TokenBalance> {
     let convert = |balance: JsonTokenBalance| proto::TokenBalance {
         account_index: balance.account_index,
         mint: balance.mint,
         ui_token_amount: Some(proto::UiTokenAmount {
-            ui_amount: balance.ui_token_amount.ui_amount.unwrap_or_default(),
+            ui_amount: balance.ui_token_amount.exact(),
             decimals: balance.ui_token_amount.decimals,
             amount: balance.ui_token_amount.amount,
             ui_amount_string: balance.ui_token_amount.ui_amount_string,
