@@ -106,12 +106,18 @@ impl Lossless {
         )
     }
 
-    /// Runs until the range that holds `slot` is committed, and drains. Panics with the metrics if that takes too long.
+    /// Runs until all ranges up to that of `slot` are committed, and drains. Panics with the metrics if that takes too
+    /// long.
     pub(crate) async fn run_until_committed(&self, slot: u64) -> Watch {
-        let file = self.file("blocks", slot);
-        let (watch, result) = run_until(self.plan(), |_| file.exists()).await;
+        let (watch, result) = run_until(self.plan(), |_| self.is_committed(slot)).await;
         result.expect("drained without an error");
         watch
+    }
+
+    /// Whether all ranges up to that of `slot` are committed; they may be so in any order.
+    pub(crate) fn is_committed(&self, slot: u64) -> bool {
+        let mut firsts = (self.start_slot..=slot).step_by(self.commit_slots as usize);
+        firsts.all(|first| self.file("blocks", first).exists())
     }
 
     /// Its plan.

@@ -84,18 +84,9 @@ async fn answer(State(node): State<Arc<Node>>, body: Bytes) -> Response<Body> {
     match node.rubbish(&call) {
         // An answer without an end is sent once: it is long.
         Some(number) if number == KINDS - 1 => respond(200, endless()),
-        Some(number) => rubbish(number % (KINDS - 1), &call, &truth, &node.truth(&another(&call))),
+        Some(number) => rubbish(number % (KINDS - 1), &call, &truth),
         None => respond(200, Body::from(truth.to_string())),
     }
-}
-
-/// The same question about the slot before.
-fn another(call: &Value) -> Value {
-    let mut call = call.clone();
-    if let Some(slot) = call["params"][0].as_u64() {
-        call["params"][0] = json!(slot - 1);
-    }
-    call
 }
 
 fn respond(status: u16, body: Body) -> Response<Body> {
@@ -104,8 +95,12 @@ fn respond(status: u16, body: Body) -> Response<Body> {
     response
 }
 
-fn rubbish(kind: usize, call: &Value, truth: &Value, another: &Value) -> Response<Body> {
+fn rubbish(kind: usize, call: &Value, truth: &Value) -> Response<Body> {
     let result = |result: Value| json!({ "jsonrpc": "2.0", "id": call["id"], "result": result }).to_string();
+    let error = |code: i64, message: &str| {
+        let error = json!({ "code": code, "message": message });
+        json!({ "jsonrpc": "2.0", "id": call["id"], "error": error }).to_string()
+    };
     let text = match kind {
         0 => "<html><body>please log in</body></html>".to_owned(),
         1 => return respond(502, Body::from("<html>bad gateway</html>")),
@@ -118,9 +113,8 @@ fn rubbish(kind: usize, call: &Value, truth: &Value, another: &Value) -> Respons
         }
         6 => "[".repeat(100_000),
         7 => result(json!([u64::MAX, -1, 3.5])),
-        8 => json!({ "jsonrpc": "2.0", "id": call["id"], "error": { "code": i64::MIN, "message": "?" } })
-            .to_string(),
-        9 => another.to_string(),
+        8 => error(i64::MIN, "?"),
+        9 => error(-32_007, "Slot was skipped, or missing due to ledger jump to recent snapshot"),
         _ => return respond(200, Body::from(vec![0xff, 0xfe, 0x00, 0x80])),
     };
     respond(200, Body::from(text))

@@ -1,0 +1,8 @@
+//! The binary as its users meet it: a process that is started, signalled, killed, and judged by its exit code, its log
+//! and its folder.
+
+mod backpressure;
+mod kill;
+mod secrets;
+mod signals;
+mod support;
