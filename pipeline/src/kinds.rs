@@ -19,6 +19,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::dedupe::DedupeOptions>(),
     kind::<sluice_stages::gap_detector::GapDetectorOptions>(),
     kind::<sluice_stages::recovery::RecoveryOptions>(),
+    kind::<sluice_stages::proof::ProofOptions>(),
     kind::<sluice_stages::commitment::CommitmentOptions>(),
     kind::<sluice_stages::batcher::BatcherOptions>(),
     kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),

@@ -21,6 +21,7 @@ pub mod gap_detector;
 pub mod merge;
 pub mod metrics_tap;
 pub mod node;
+pub mod proof;
 pub mod recovery;
 pub mod slot;
 pub mod stage;

@@ -168,6 +168,17 @@ pub enum Event {
         /// What about.
         reason: &'static str,
     },
+    /// A slot's proof-of-history chain does not hold, or can't be checked.
+    ProofFailed {
+        /// The slot.
+        slot: Slot,
+        /// The first entry that does not follow from the one before; `None` if its entries did not come.
+        index: Option<u32>,
+        /// What is wrong with it.
+        reason: String,
+        /// The endpoint that delivered it.
+        endpoint: EndpointId,
+    },
     /// Slots are missing.
     GapFound {
         /// The first.

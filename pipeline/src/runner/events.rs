@@ -21,7 +21,7 @@ pub(super) fn spawn_log(capacity: usize, watch: Watch) -> (mpsc::Sender<(Arc<str
 
 fn show(watch: &Watch, node: &str, event: &Event) {
     if is_grave(event) {
-        show_grave(node, event);
+        show_grave(watch, node, event);
         return;
     }
     match event {
@@ -44,15 +44,21 @@ fn show(watch: &Watch, node: &str, event: &Event) {
         Event::Committed { dataset, first, last, rows } => {
             tracing::debug!(node, dataset, first, last, rows, "committed");
         }
-        Event::HoleOpened { .. } | Event::CommitFailed { .. } | Event::Contradiction { .. } => {}
+        Event::HoleOpened { .. }
+        | Event::CommitFailed { .. }
+        | Event::Contradiction { .. }
+        | Event::ProofFailed { .. } => {}
     }
 }
 
-fn show_grave(node: &str, event: &Event) {
+fn show_grave(watch: &Watch, node: &str, event: &Event) {
     match event {
         Event::HoleOpened { slot, reason } => tracing::error!(node, slot, reason, "hole"),
         Event::CommitFailed { first, reason } => {
             tracing::error!(node, first, reason, "commit failed, to be tried again")
+        }
+        Event::ProofFailed { slot, index, reason, endpoint } => {
+            tracing::error!(node, endpoint = watch.endpoint(*endpoint), slot, index, reason, "not proven");
         }
         Event::Contradiction { slot, reason } => tracing::warn!(node, slot, reason, "contradiction"),
         _ => {}

@@ -257,5 +257,11 @@ impl Running {
 
 /// Whether an event is one that an operator has to act on.
 pub(crate) fn is_grave(event: &Event) -> bool {
-    matches!(event, Event::HoleOpened { .. } | Event::CommitFailed { .. } | Event::Contradiction { .. })
+    matches!(
+        event,
+        Event::HoleOpened { .. }
+            | Event::CommitFailed { .. }
+            | Event::Contradiction { .. }
+            | Event::ProofFailed { .. }
+    )
 }

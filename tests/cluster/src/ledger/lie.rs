@@ -45,7 +45,7 @@ impl Lie {
 
     /// Tells the lie about a block, at a random place. Blocks with less than two transactions or entries stay as
     /// they are.
-    pub(crate) fn tell(self, block: &mut Block, random: &mut StdRng) {
+    pub fn tell(self, block: &mut Block, random: &mut StdRng) {
         if block.transactions.len() < 2 || block.entries.len() < 2 {
             return;
         }

@@ -1,0 +1,284 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sluice_cluster::ledger::{Block as Told, hash, verify};
+use sluice_cluster::{GeneratedLedger, Ledger, Lie};
+use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
+use yellowstone_grpc_proto::prelude::SubscribeUpdateTransaction;
+
+use super::chain::{Break, History, Reason};
+use super::*;
+use crate::batch::{Batch, Item, Missing, Update};
+use crate::block::{Block, Part, Way};
+use crate::entry::Entry;
+use crate::fixtures::{status, update_of};
+use crate::frame::{BlockMeta, SlotStatus};
+use crate::slot::{Hash, Timestamp};
+use crate::stage::{Event, Metric, Output, Stage};
+
+/// Lies of each kind that are told, and the blocks that they are told about.
+const LIES: u64 = 1_000;
+const LIED_ABOUT: usize = 100;
+
+fn ledger() -> Ledger {
+    Ledger::generated(GeneratedLedger { mainnet_blocks: false, ..GeneratedLedger::default() })
+}
+
+/// Blocks of the chain, without end.
+fn told(ledger: &Ledger) -> impl Iterator<Item = Told> {
+    (0..).filter_map(|at| Some(ledger.at(at)?.canonical()?.block.clone()))
+}
+
+fn base58(text: &str) -> Hash {
+    Hash(hash(text).expect("the cluster makes valid hashes"))
+}
+
+fn history(block: &Told) -> History {
+    let (parent, own) = (base58(&block.parent_blockhash), base58(&block.blockhash));
+    let mut history = History::new(parent, own, block.slot - block.parent_slot, DEFAULT_MAX_HASHES);
+    for entry in &block.entries {
+        history.push_entry(&Entry {
+            index: entry.index as u32,
+            num_hashes: entry.num_hashes,
+            hash: entry.hash.as_slice().try_into().expect("32 bytes"),
+            executed_transaction_count: entry.executed_transaction_count as u32,
+        });
+    }
+    for info in &block.transactions {
+        let signatures = &info.transaction.as_ref().expect("there").signatures;
+        let signatures = signatures.iter().map(|bytes| bytes.as_slice().try_into().expect("64 bytes"));
+        history.push_transaction(info.index as u32, signatures);
+    }
+    history
+}
+
+/// What the diagnosis may say about a lie: the exact change where it can be found, else what kind of entry it hit.
+fn names(lie: Lie, reason: Reason) -> bool {
+    use Reason::*;
+    match lie {
+        Lie::TransactionLeftOut => matches!(reason, Transactions | Tick | Parent),
+        Lie::TransactionAdded => matches!(reason, TransactionAdded(_)),
+        Lie::TransactionsSwapped => matches!(reason, TransactionsSwapped(_) | Transactions | Parent),
+        Lie::SignatureChanged => matches!(reason, Transactions | Parent),
+        Lie::EntryLeftOut => matches!(reason, EntryLeftOut { .. }),
+        Lie::EntrySplit => matches!(reason, EntrySplit),
+        Lie::HashCountChanged => matches!(reason, HashCount { .. }),
+        Lie::WrongParent => matches!(reason, Parent),
+    }
+}
+
+#[test]
+fn each_lie_is_found_at_its_first_entry_and_named() {
+    let blocks: Vec<Told> = told(&ledger()).take(LIED_ABOUT).collect();
+    assert!(blocks.iter().all(|block| history(block).prove().is_ok()));
+    for lie in Lie::ALL {
+        let mut random = StdRng::seed_from_u64(lie as u64);
+        let mut told = 0;
+        for honest in blocks.iter().cycle() {
+            let mut block = honest.clone();
+            lie.tell(&mut block, &mut random);
+            if block == *honest {
+                continue;
+            }
+            let parent = base58(&block.parent_blockhash).0;
+            let first = verify(parent, &block.entries, &block.transactions).expect_err("a lie");
+            let Break { index, reason } = history(&block).prove().expect_err("a lie");
+            assert_eq!(index as usize, first, "{lie:?} in slot {}: {reason}", block.slot);
+            assert!(names(lie, reason), "{lie:?} in slot {}, entry {index}: {reason}", block.slot);
+            told += 1;
+            if told == LIES {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named_before_what_follows_from_it() {
+    let ledger = ledger();
+    let block = told(&ledger).find(|block| block.entries.len() > 4 && block.transactions.len() > 4);
+    let block = block.expect("most are that large");
+    let change = |change: fn(&mut Told)| {
+        let mut changed = block.clone();
+        change(&mut changed);
+        history(&changed).prove().expect_err("not whole")
+    };
+    let last = block.entries.len() as u32 - 1;
+    assert_eq!(change(|block| block.entries.clear()), Break { index: 0, reason: Reason::NoEntries });
+    let cut = change(|block| drop(block.entries.pop()));
+    assert_eq!(cut, Break { index: last, reason: Reason::Unfinished });
+    let hole = change(|block| drop(block.entries.remove(2)));
+    assert_eq!(hole, Break { index: 2, reason: Reason::EntryMissing });
+    let hole = change(|block| drop(block.transactions.remove(0)));
+    assert_eq!(hole.reason, Reason::TransactionMissing(0));
+    let claimed = change(|block| block.entries[1].num_hashes = u64::MAX);
+    assert_eq!(claimed, Break { index: 1, reason: Reason::HashLimit(u64::MAX) });
+}
+
+#[test]
+fn an_entry_without_hashes_or_transactions_leaves_the_state_as_it_is() {
+    let parent = Hash([7; 32]);
+    let mut history = History::new(parent, parent, 1, DEFAULT_MAX_HASHES);
+    history.push_entry(&Entry { index: 0, num_hashes: 0, hash: &parent.0, executed_transaction_count: 0 });
+    assert_eq!(history.prove(), Ok(0));
+}
+
+/// A block as the gap detector hands it on, delivered by endpoint 3.
+fn block(told: &Told, way: Way) -> Arc<Block> {
+    let meta_update = update_of(3, UpdateOneof::BlockMeta(told.meta(0)));
+    let meta = BlockMeta::read(meta_update.frame.body()).expect("valid");
+    let transaction = |info: &_| {
+        let (transaction, slot) = (Some(Clone::clone(info)), told.slot);
+        update_of(3, UpdateOneof::Transaction(SubscribeUpdateTransaction { transaction, slot, bank_id: 0 }))
+    };
+    let transactions: Vec<Update> = told.transactions.iter().map(transaction).collect();
+    let entries = told.entries.iter().map(|entry| update_of(3, UpdateOneof::Entry(entry.clone())));
+    let entries = match way {
+        Way::Rpc => Part::Missing,
+        Way::Live | Way::Replay => Part::Whole(entries.collect()),
+    };
+    Arc::new(Block {
+        meta,
+        meta_update,
+        transactions: Part::Whole(Arc::from(transactions)),
+        entries,
+        accounts: Part::NotSubscribed,
+        way,
+        vouched: None,
+    })
+}
+
+fn prover(mode: Mode) -> Prover {
+    Prover::new(ProofOptions { mode, max_in_flight: 2, ..ProofOptions::default() })
+}
+
+fn told_blocks(count: usize) -> Vec<Told> {
+    told(&ledger())
+        .filter(|block| block.entries.len() > 1 && block.transactions.len() > 1)
+        .take(count)
+        .collect()
+}
+
+fn liar(honest: &Told) -> Told {
+    let mut block = honest.clone();
+    Lie::SignatureChanged.tell(&mut block, &mut StdRng::seed_from_u64(1));
+    block
+}
+
+/// What came out: blocks by slot, gaps by their negative slot.
+fn passed(out: &Output) -> Vec<i128> {
+    let slot = |item: &Item| match item {
+        Item::Block(block) => Some(i128::from(block.slot())),
+        Item::Gap(gap) if gap.missing == Missing::Content => Some(-i128::from(gap.first)),
+        _ => None,
+    };
+    out.items.iter().filter_map(slot).collect()
+}
+
+fn value(prover: &Prover, name: &str) -> f64 {
+    let mut sum = 0.0;
+    prover.metrics(&mut |metric: Metric| sum += if metric.name == name { metric.value } else { 0.0 });
+    sum
+}
+
+fn run(prover: &mut Prover, at: u64, batch: Batch) -> Output {
+    let mut out = Output::default();
+    prover.on_batch(Timestamp(0).after(Duration::from_secs(at)), 0, batch, &mut out);
+    out
+}
+
+#[test]
+fn an_audit_passes_all_and_reports_what_fails() {
+    let blocks = told_blocks(2);
+    let mut prover = prover(Mode::Audit);
+    let batch = [&blocks[0], &liar(&blocks[1])].map(|told| Item::Block(block(told, Way::Live)));
+    let out = run(&mut prover, 0, batch.to_vec());
+    assert_eq!(passed(&out), [i128::from(blocks[0].slot), i128::from(blocks[1].slot)]);
+    let [Event::ProofFailed { slot, index: Some(_), endpoint: 3, .. }] = &out.events[..] else {
+        panic!("{:?}", out.events)
+    };
+    assert_eq!(*slot, blocks[1].slot);
+    assert!(out.requests.is_empty());
+    assert_eq!((value(&prover, "proof_proven_total"), value(&prover, "proof_failed_total")), (1.0, 1.0));
+    assert_eq!(value(&prover, "proof_endpoint_failed_total"), 1.0);
+}
+
+#[test]
+fn enforcing_holds_a_failed_slot_back_until_it_comes_in_a_form_that_holds() {
+    let honest = &told_blocks(1)[0];
+    let mut prover = prover(Mode::Enforce);
+    let out = run(&mut prover, 0, vec![Item::Block(block(&liar(honest), Way::Live))]);
+    assert_eq!((passed(&out), out.requests), (vec![-i128::from(honest.slot)], vec![honest.slot]));
+    let ask = |prover: &mut Prover, at| {
+        let mut out = Output::default();
+        prover.on_tick(Timestamp(0).after(Duration::from_secs(at)), &mut out);
+        out.requests
+    };
+    assert!(ask(&mut prover, 4).is_empty());
+    assert_eq!(ask(&mut prover, 5), [honest.slot]);
+    let out = run(&mut prover, 6, vec![Item::Block(block(honest, Way::Replay))]);
+    assert_eq!(passed(&out), [i128::from(honest.slot)]);
+    assert!(ask(&mut prover, 60).is_empty());
+}
+
+#[test]
+fn what_rpc_alone_delivers_is_counted_and_passes() {
+    let honest = &told_blocks(1)[0];
+    let mut prover = prover(Mode::Enforce);
+    let out = run(&mut prover, 0, vec![Item::Block(block(honest, Way::Rpc))]);
+    assert_eq!(passed(&out), [i128::from(honest.slot)]);
+    assert_eq!((value(&prover, "proof_counted_total"), value(&prover, "proof_proven_total")), (1.0, 0.0));
+}
+
+#[test]
+fn a_stream_that_lost_the_entries_fails() {
+    let honest = &told_blocks(1)[0];
+    let mut lost = Block::clone(&block(honest, Way::Live));
+    lost.entries = Part::Missing;
+    let mut prover = prover(Mode::Enforce);
+    let out = run(&mut prover, 0, vec![Item::Block(Arc::new(lost))]);
+    assert_eq!(passed(&out), [-i128::from(honest.slot)]);
+    assert!(matches!(out.events[..], [Event::ProofFailed { index: None, .. }]));
+}
+
+#[test]
+fn order_is_kept_whatever_the_order_of_verdicts() {
+    let blocks = told_blocks(3);
+    let mut prover = prover(Mode::Enforce);
+    let mut out = Output::default();
+    let batch = blocks.iter().flat_map(|told| {
+        let seen = status(0, None, told.slot, None, SlotStatus::Processed);
+        [Item::Block(block(told, Way::Live)), Item::Update(seen)]
+    });
+    prover.take(Timestamp(0), batch.collect(), &mut out);
+    assert!(!prover.has_room(), "three slots are more than two");
+    let (first, second) = (prover.next_task().expect("room"), prover.next_task().expect("room"));
+    assert!(prover.next_task().is_none(), "two are under way");
+    prover.on_verdict(Timestamp(0), second.run(), Duration::ZERO, &mut out);
+    assert!(out.items.is_empty(), "the first is not there yet");
+    prover.on_verdict(Timestamp(0), first.run(), Duration::ZERO, &mut out);
+    assert_eq!(out.items.len(), 4);
+    let third = prover.next_task().expect("room again");
+    prover.on_verdict(Timestamp(0), third.run(), Duration::ZERO, &mut out);
+    let expected: Vec<i128> = blocks.iter().map(|told| i128::from(told.slot)).collect();
+    assert_eq!((passed(&out), out.items.len()), (expected, 6));
+    assert!(prover.is_idle());
+}
+
+#[test]
+fn a_slot_that_was_turned_off_is_not_looked_at() {
+    let honest = &told_blocks(1)[0];
+    let mut prover = prover(Mode::Off);
+    let out = run(&mut prover, 0, vec![Item::Block(block(&liar(honest), Way::Live))]);
+    assert_eq!((passed(&out), out.events.len()), (vec![i128::from(honest.slot)], 0));
+}
+
+#[test]
+fn reasons_have_words_of_their_own() {
+    let reasons = [Reason::NoEntries, Reason::Parent, Reason::Tick, Reason::Transactions, Reason::EntrySplit];
+    let words: BTreeSet<&str> = reasons.into_iter().map(Reason::word).collect();
+    assert_eq!(words.len(), reasons.len());
+}
