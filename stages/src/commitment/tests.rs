@@ -154,3 +154,17 @@ fn two_final_versions_of_a_slot_are_reported_and_the_first_stays() {
     assert!(emitted(&out).is_empty());
     assert!(out.events.iter().any(|event| matches!(event, Event::Contradiction { slot: 10, .. })));
 }
+
+#[test]
+fn a_block_that_comes_again_while_it_waits_keeps_the_parts_of_both() {
+    let mut stage = stage(Level::Finalized);
+    let whole = || Part::Whole(Arc::from(Vec::new()));
+    let entries = Block { entries: whole(), accounts: Part::Missing, ..block_of(10, 0, (9, 0)) };
+    let accounts = Block { entries: Part::Missing, accounts: whole(), ..block_of(10, 0, (9, 0)) };
+    let blocks = [entries, accounts].map(|block| Item::Block(Arc::new(block)));
+    let out = feed(&mut stage, blocks.into_iter().chain([finalized(10, 0)]));
+    let Some(Item::Block(block)) = out.items.iter().find(|item| matches!(item, Item::Block(_))) else {
+        panic!("a block")
+    };
+    assert!(!block.entries.is_missing() && !block.accounts.is_missing());
+}

@@ -283,6 +283,7 @@ impl GapDetector {
         let session = self.sessions.entry(lane.session).or_default();
         let parent_position = session.metas.get(&meta.parent_slot).copied();
         session.metas.insert(meta.slot, position);
+        let announced = session.announced.contains(&meta.slot);
         while session.metas.len() > REMEMBERED_SLOTS {
             session.metas.pop_first();
         }
@@ -291,6 +292,7 @@ impl GapDetector {
         let state = open.lane(lane);
         let first = state.first_position.unwrap_or(position);
         state.after_parent = parent_position.is_some_and(|parent| parent < first);
+        state.announced |= state.first_position.is_none() && announced;
         state.completed_at = Some(update.received_at);
         state.meta = Some((meta, update));
         self.owe(meta.slot, now);
@@ -408,26 +410,32 @@ impl GapDetector {
     fn settle(&mut self, now: Timestamp, out: &mut Output) {
         for slot in std::mem::take(&mut self.dirty) {
             let Some(open) = self.slots.get(&slot) else { continue };
+            let mut waits = false;
             for blockhash in open.versions() {
-                self.settle_version(now, slot, blockhash, out);
+                waits |= self.settle_version(now, slot, blockhash, out);
+            }
+            if !waits {
+                self.waiting.remove(&slot);
             }
         }
     }
 
-    fn settle_version(&mut self, now: Timestamp, slot: Slot, blockhash: Hash, out: &mut Output) {
-        let Some(open) = self.slots.get_mut(&slot) else { return };
+    /// Lets a version out if it is whole; says whether it is and waits for its entries or accounts.
+    fn settle_version(&mut self, now: Timestamp, slot: Slot, blockhash: Hash, out: &mut Output) -> bool {
+        let Some(open) = self.slots.get_mut(&slot) else { return false };
         let before = open.emitted.iter().find(|(hash, _)| *hash == blockhash).map(|&(_, emitted)| emitted);
         let wanted = |want: Want| want != Want::Nothing;
         if before.is_some_and(|parts| {
             (parts.entries || !wanted(self.scope.entries)) && (parts.accounts || !wanted(self.scope.accounts))
         }) {
-            return;
+            return false;
         }
         let block = match open.assemble(blockhash, self.scope, Way::Live) {
             Assembly::Block(block) => block,
-            Assembly::Incomplete => return,
+            Assembly::Incomplete => return false,
             Assembly::Contradiction(reason) => {
-                return self.on_contradiction(now, slot, reason, out);
+                self.on_contradiction(now, slot, reason, out);
+                return false;
             }
         };
         let parts = open_slot::Emitted {
@@ -435,15 +443,19 @@ impl GapDetector {
             accounts: matches!(block.accounts, Part::Whole(_)),
         };
         let lacks = block.entries.is_missing() || block.accounts.is_missing();
-        let since = *self.waiting.entry(slot).or_insert(now);
-        let patient = lacks && before.is_none() && now.since(since) < self.options.extras_grace;
-        if patient || before == Some(parts) {
-            return;
+        if before.is_none() && lacks {
+            let since = *self.waiting.entry(slot).or_insert(now);
+            if now.since(since) < self.options.extras_grace {
+                return true;
+            }
         }
-        open.emitted.retain(|(hash, _)| *hash != blockhash);
-        open.emitted.push((blockhash, parts));
-        self.on_whole(slot, lacks, before.is_some(), out);
-        out.push(Item::Block(Arc::new(block)));
+        if before != Some(parts) {
+            open.emitted.retain(|(hash, _)| *hash != blockhash);
+            open.emitted.push((blockhash, parts));
+            self.on_whole(slot, lacks, before.is_some(), out);
+            out.push(Item::Block(Arc::new(block)));
+        }
+        false
     }
 
     /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
@@ -469,16 +481,24 @@ impl GapDetector {
 
     /// Reports owed slots that have had their time.
     fn report_gaps(&mut self, now: Timestamp, out: &mut Output) {
-        let grace = self.options.grace;
-        let due: Vec<Slot> = self
-            .owed
-            .iter()
-            .filter(|&(_, &since)| now.since(since) >= grace)
-            .map(|(&slot, _)| slot)
-            .collect();
+        let GapDetectorOptions { grace, extras_grace, .. } = self.options;
+        let due = |&(&slot, &since): &(&Slot, &Timestamp)| match now.since(since) {
+            passed if passed < grace => false,
+            passed if passed < grace + extras_grace => !self.only_waits(slot),
+            // Its transactions are there; it goes on without the rest in a moment.
+            _ => !self.waiting.contains_key(&slot),
+        };
+        let due: Vec<Slot> = self.owed.iter().filter(due).map(|(&slot, _)| slot).collect();
         for slot in due {
             self.report_gap(slot, out);
         }
+    }
+
+    /// Whether nothing of `slot` is known to be missing: it waits for its confirmation, or for entries and accounts.
+    fn only_waits(&self, slot: Slot) -> bool {
+        let covered =
+            || self.slots.get(&slot).is_some_and(|open| open.lanes.iter().any(|lane| lane.may_cover()));
+        self.waiting.contains_key(&slot) || self.scope.transactions == Want::Filtered && covered()
     }
 
     fn report_gap(&mut self, last: Slot, out: &mut Output) {

@@ -262,3 +262,49 @@ fn a_session_that_is_younger_than_a_slot_still_says_which_version_is_final() {
     let without_child = status(5, None, 11, Some(10), SlotStatus::Finalized);
     assert_eq!(named(without_child, &mut detector), None, "nothing rules out that another version is meant");
 }
+
+#[test]
+fn a_slot_that_waits_for_its_entries_is_no_gap_until_its_transactions_are_lost() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    feed(&mut detector, 0, whole_slot(0, 0, 10, 9));
+    let found = |out: Output| gaps(&out).iter().map(|gap| gap.last).collect::<Vec<_>>();
+    assert_eq!(found(tick(&mut detector, Duration::from_millis(1_500))), [9], "but its parent is one");
+    feed(&mut detector, 0, [transaction(0, 0, 30, 0, 0)]);
+    detector.on_pressure(Timestamp(0), &mut Output::default());
+    let out = tick(&mut detector, Duration::from_secs(10));
+    assert!(blocks(&out).is_empty() && !detector.waiting.contains_key(&10));
+    assert!(detector.is_reported(10));
+}
+
+#[test]
+fn a_slot_that_went_on_without_entries_is_not_looked_at_again_with_every_tick() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    let mut detector = detector(scope);
+    feed(&mut detector, 0, whole_slot(0, 0, 10, 9));
+    assert_eq!(blocks(&tick(&mut detector, Duration::from_secs(3))).len(), 1);
+    feed(&mut detector, 0, [entry(0, 10, 7, hash(1, 1), 0)]);
+    assert!(detector.waiting.is_empty());
+}
+
+#[test]
+fn an_empty_block_is_believed_only_of_who_saw_its_beginning() {
+    let mut detector = detector(TRANSACTIONS);
+    let out = feed(&mut detector, 0, [meta(0, 1, 10, 0, (9, 0), 0)]);
+    assert!(blocks(&out).is_empty(), "it may have had one transaction, and a count that is one too low");
+    let created = status(1, Some(5), 10, Some(9), SlotStatus::CreatedBank);
+    let out = feed(&mut detector, 0, [created, meta(1, 5, 10, 0, (9, 0), 0)]);
+    assert_eq!(blocks(&out).len(), 1);
+}
+
+#[test]
+fn a_filtered_slot_that_waits_for_its_confirmation_is_no_gap() {
+    let mut detector = detector(Scope { transactions: Want::Filtered, ..TRANSACTIONS });
+    feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
+    feed(&mut detector, 0, whole_slot(0, 1, 10, 9));
+    let found = |detector: &mut GapDetector, seconds| {
+        gaps(&tick(detector, Duration::from_secs(seconds))).iter().map(|gap| gap.last).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&mut detector, 2), [9], "its beginning is all that was seen of it");
+    assert_eq!(found(&mut detector, 4), [10], "confirmation does not come any more");
+}

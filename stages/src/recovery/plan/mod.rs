@@ -321,6 +321,7 @@ impl Planner {
             if !before && block.way != Way::Live {
                 out.report(Event::GapFilled { slot, way: block.way });
             }
+            self.want_extras(slot, now);
         }
         let mut changes = Changes::default();
         self.chain.link(&block.meta, &mut changes);
@@ -428,7 +429,7 @@ impl Planner {
         }
     }
 
-    /// Wants what a recovered slot still lacks, as long as a replay may bring it.
+    /// Wants what a slot still lacks that a search for its content is over, as long as a replay may bring it.
     fn want_extras(&mut self, slot: Slot, now: Timestamp) {
         if self.is_in_reach_of_replays(slot) {
             self.want(slot, Missing::Extras, now);
@@ -579,48 +580,60 @@ impl Planner {
             Fetch::Replay { .. } => Way::Replay,
             _ => Way::Rpc,
         };
-        match self.assemble(slot, way, updates) {
-            Ok(mut block) => {
-                if let Fetch::Block { commitment, .. } = fetch {
-                    block.vouched = Some(commitment);
-                }
-                let meta = block.meta;
-                if self.searches.contains_key(&slot) {
-                    self.want_parent(now, &meta);
-                    self.on_block(now, Arc::new(block), out);
-                    self.want_extras(slot, now);
-                }
-            }
+        let blocks = match self.assemble(slot, way, updates) {
+            Ok(blocks) if self.searches.contains_key(&slot) => blocks,
+            Ok(_) => return,
             Err(reason) => {
                 if let Some(search) = self.searches.get_mut(&slot) {
                     search.last_failure = reason;
                 }
+                return;
             }
+        };
+        for mut block in blocks {
+            if let Fetch::Block { commitment, .. } = fetch {
+                block.vouched = Some(commitment);
+            }
+            self.want_parent(now, &block.meta);
+            self.on_block(now, Arc::new(block), out);
         }
     }
 
-    /// Puts a fetched slot together by the ledger's rules.
-    fn assemble(&mut self, slot: Slot, way: Way, updates: Vec<Update>) -> Result<Block, String> {
+    /// Puts a fetched slot together by the ledger's rules. A replay brings every version that was executed to its end.
+    fn assemble(&mut self, slot: Slot, way: Way, updates: Vec<Update>) -> Result<Vec<Block>, String> {
         let mut open = OpenSlot::default();
-        let mut lane = None;
+        let mut lanes: SmallVec<[Lane; 1]> = SmallVec::new();
+        let is_single = blockhashes(&updates)? < 2;
         for mut update in updates {
             check(&mut update.frame, &mut self.scratch).map_err(|error| error.to_string())?;
             if update.frame.header.slot != slot {
                 return Err(format!("an update of slot {} instead", update.frame.header.slot));
             }
-            // One bank delivered all of it, whatever its number: a replay is of frozen slots only.
-            update.frame.header.bank_id = 0;
-            lane = Some(update.lane());
+            if is_single {
+                // One bank delivered all of it, whatever its number: a replay is of frozen slots only.
+                update.frame.header.bank_id = 0;
+            } else if update.frame.header.bank_id == 0 && update.frame.header.kind != Kind::Slot {
+                return Err("several versions came, and no telling which part is of which".to_owned());
+            }
+            if !lanes.contains(&update.lane()) {
+                lanes.push(update.lane());
+            }
             take_in(&mut open, update)?;
         }
-        let lane = lane.ok_or("nothing came")?;
-        self.close_lane(&mut open, lane, way);
-        let blockhash = *open.versions().first().ok_or("no block meta came")?;
-        match open.assemble(blockhash, self.scope_of(way), way) {
-            Assembly::Block(block) => Ok(self.complete(block, way)),
-            Assembly::Incomplete => Err("transactions are missing".to_owned()),
-            Assembly::Contradiction(reason) => Err(reason.to_owned()),
+        lanes.iter().for_each(|&lane| self.close_lane(&mut open, lane, way));
+        self.assemble_versions(&open, way)
+    }
+
+    fn assemble_versions(&mut self, open: &OpenSlot, way: Way) -> Result<Vec<Block>, String> {
+        let mut blocks = Vec::new();
+        for blockhash in open.versions() {
+            match open.assemble(blockhash, self.scope_of(way), way) {
+                Assembly::Block(block) => blocks.push(self.complete(block, way)),
+                Assembly::Incomplete => return Err("transactions are missing".to_owned()),
+                Assembly::Contradiction(reason) => return Err(reason.to_owned()),
+            }
         }
+        if blocks.is_empty() { Err("no block meta came".to_owned()) } else { Ok(blocks) }
     }
 
     /// A fetched lane is covered from its first update to its last.
@@ -718,7 +731,11 @@ impl Planner {
         retry: Option<Duration>,
         out: &mut Output,
     ) {
-        let Some(search) = self.searches.get_mut(&slot) else { return };
+        // Extras are what a replay is out for; RPC has none, so its end says nothing of them.
+        let Some(search) = self.searches.get_mut(&slot).filter(|search| search.missing == Missing::Content)
+        else {
+            return;
+        };
         search.in_flight = false;
         search.attempts += 1;
         if search.attempts > self.options.max_retries && !search.hole {
@@ -760,6 +777,18 @@ impl Planner {
             self.passed = self.passed.split_off(&oldest);
         }
     }
+}
+
+/// How many versions the block metas among `updates` are of.
+fn blockhashes(updates: &[Update]) -> Result<usize, String> {
+    let mut hashes: SmallVec<[Hash; 1]> = SmallVec::new();
+    for update in updates.iter().filter(|update| update.frame.header.kind == Kind::BlockMeta) {
+        let meta = BlockMeta::read(update.frame.body()).map_err(|error| error.to_string())?;
+        if !hashes.contains(&meta.blockhash) {
+            hashes.push(meta.blockhash);
+        }
+    }
+    Ok(hashes.len())
 }
 
 fn take_in(open: &mut OpenSlot, update: Update) -> Result<(), String> {

@@ -234,3 +234,80 @@ fn what_is_under_way_is_bounded() {
     }
     assert_eq!(fetches(&mut planner, Timestamp(0)).len(), RecoveryOptions::default().max_in_flight);
 }
+
+fn replayer(scope: Scope) -> Planner {
+    let options = RecoveryOptions { rpc: Some(RpcOptions::new("http://127.0.0.1:1")), ..Default::default() };
+    Planner::new(options, scope, TransactionFilters::Any(Vec::new()), vec![0, 1], Start::At(1), 7)
+}
+
+fn replay_of(endpoint: EndpointId, slot: Slot) -> Fetch {
+    Fetch::Replay { endpoint, first: slot, last: slot }
+}
+
+#[test]
+fn a_version_goes_on_once_whichever_ways_bring_it() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    let fetch = block_of(10);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [fetch]);
+    let live = bring(&mut planner, fetch, 10, whole(10, 9)).items;
+    assert_eq!(live.len(), 1);
+    let mut out = Output::default();
+    planner.on_batch(Timestamp(2), live.clone(), &mut out);
+    assert!(slots(&out).is_empty(), "it has gone on");
+    planner.on_request(Timestamp(3), &[10]);
+    planner.on_batch(Timestamp(3), live, &mut out);
+    assert_eq!(slots(&out), [10], "somebody asked for it again");
+}
+
+#[test]
+fn what_rpc_vouches_for_of_a_block_that_went_on_is_told_as_a_status() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    fetches(&mut planner, Timestamp(0));
+    bring(&mut planner, block_of(10), 10, whole(10, 9));
+    let later = Timestamp(0).after(Duration::from_secs(60));
+    assert_eq!(all_fetches(&mut planner, later).last(), Some(&Fetch::Tip));
+    planner.on_fetched(later, Fetch::Tip, Fetched::Slots(vec![10]), &mut Output::default());
+    let fetch = Fetch::Block { slot: 10, commitment: Commitment::Finalized };
+    assert!(fetches(&mut planner, later).contains(&fetch));
+    let out = bring(&mut planner, fetch, 10, whole(10, 9));
+    let told = |item: &Item| match item {
+        Item::Status(status) => Some((status.slot, status.blockhash, status.status)),
+        _ => None,
+    };
+    let told: Vec<_> = out.items.iter().map(told).collect();
+    assert_eq!(told, [Some((10, Some(hash(10, 0)), SlotStatus::Finalized))]);
+}
+
+#[test]
+fn extras_are_looked_for_behind_the_content_as_long_as_a_replay_may_bring_them() {
+    let mut planner = replayer(Scope { entries: Want::Everything, ..TRANSACTIONS });
+    gap(&mut planner, 10, 10);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [replay_of(0, 10)]);
+    let out = bring(&mut planner, replay_of(0, 10), 10, whole(10, 0));
+    assert_eq!(slots(&out), [10], "without its entries");
+    assert!(out.events.iter().all(|event| !matches!(event, Event::HoleOpened { .. })));
+    assert_eq!(planner.searches[&10].missing, Missing::Extras);
+    planner.tip = 10 + planner.options.max_replay_slots + 1;
+    assert!(fetches(&mut planner, Timestamp(2)).is_empty());
+    assert!(planner.searches.is_empty(), "no window holds them any more");
+}
+
+#[test]
+fn versions_that_a_replay_brings_together_are_never_mixed() {
+    for (first, second, expected) in [(1, 2, vec![10, 10]), (0, 0, vec![])] {
+        let mut planner = replayer(Scope { transactions: Want::Filtered, ..TRANSACTIONS });
+        gap(&mut planner, 10, 10);
+        fetches(&mut planner, Timestamp(0));
+        let orphan = [transaction(9, first, 10, 7, 0), meta(9, first, 10, 7, (9, 0), 5)];
+        let canonical = [transaction(9, second, 10, 0, 1), meta(9, second, 10, 0, (9, 0), 6)];
+        let updates = orphan.into_iter().chain(canonical).collect();
+        let out = bring(&mut planner, replay_of(0, 10), 10, updates);
+        assert_eq!(slots(&out), expected, "banks {first} and {second}");
+        for item in out.items {
+            let Item::Block(block) = item else { continue };
+            assert_eq!(block.transactions.updates().expect("whole").len(), 1);
+        }
+    }
+}
