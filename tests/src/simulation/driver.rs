@@ -111,12 +111,17 @@ impl<'a> Driver<'a> {
         let links = (0..scenario.links.len() as u16).map(|id| Link::new(scenario, id, mutant, fork()));
         let links = links.collect();
         let fetches = Fetches::new(scenario, mutant, fork());
+        let mut oracle = Oracle::new(world.truth(), scenario.is_filtered());
+        if scenario.recovery.rpc.is_none() {
+            // The last slots have no successors that would tell of them or end their replay; RPC alone knows them.
+            oracle.end_before(FIRST_SLOT + scenario.storm_slots);
+        }
         Self {
             scenario,
             links,
             fetches,
             pipeline: Pipeline::new(scenario, mutant, random.random()),
-            oracle: Oracle::new(world.truth(), scenario.is_filtered()),
+            oracle,
             world,
             random,
             trace: Trace::default(),

@@ -82,7 +82,7 @@ impl Link {
         } else if self.is_cut(now, world) {
             self.close(now, FailureKind::Unavailable, &mut out);
         } else {
-            self.read(now, &mut out);
+            self.read(now, world, &mut out);
         }
         out
     }
@@ -133,7 +133,7 @@ impl Link {
         self.due = now + wait;
     }
 
-    fn read(&mut self, now: Duration, out: &mut Vec<Batch>) {
+    fn read(&mut self, now: Duration, world: &World, out: &mut Vec<Batch>) {
         match self.connection.watch(timestamp(now)) {
             Watch::GiveUp(kind) => return self.close(now, kind, out),
             Watch::Ping(id) => self.ping(now, id),
@@ -141,7 +141,8 @@ impl Link {
         }
         let is_calm = self.live.as_ref().is_some_and(|live| live.is_calm);
         if !is_calm && self.random.random_bool(self.habits.clog_rate) {
-            self.due = now + self.habits.clog.mul_f64(self.random.random_range(0.0..=1.0));
+            let until = now + self.habits.clog.mul_f64(self.random.random_range(0.0..=1.0));
+            self.due = until.min(world.calm_at.max(now + self.habits.poll_interval));
             return;
         }
         let breaks = !is_calm && self.random.random_bool(self.habits.break_rate);

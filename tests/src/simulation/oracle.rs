@@ -83,8 +83,10 @@ impl fmt::Display for Violation {
 struct Emitted {
     entries: bool,
     accounts: bool,
-    /// It may come once more: the sink asked for it.
+    /// It may come once more, part by part: the sink asked for it.
     asked_again: bool,
+    /// It came with all parts at some time.
+    was_full: bool,
     digest: Digest,
 }
 
@@ -108,6 +110,11 @@ impl Oracle {
     /// Nothing below `floor` is expected.
     pub(super) fn begin_with(&mut self, floor: Slot) {
         self.outstanding = self.outstanding.split_off(&floor);
+    }
+
+    /// Nothing from `end` on has to come out.
+    pub(super) fn end_before(&mut self, end: Slot) {
+        self.outstanding.split_off(&end);
     }
 
     pub(super) fn ask_again(&mut self, slot: Slot) {
@@ -134,7 +141,7 @@ impl Oracle {
     /// Slots between `floor` and `end` that came out without all of their parts.
     pub(super) fn lacking(&self, floor: Slot, end: Slot) -> Vec<Slot> {
         let range = self.emitted.range(floor..end);
-        range.filter(|(_, emitted)| !emitted.entries || !emitted.accounts).map(|(&slot, _)| slot).collect()
+        range.filter(|(_, emitted)| !emitted.was_full).map(|(&slot, _)| slot).collect()
     }
 
     /// The hash over all that came out.
@@ -160,9 +167,10 @@ impl Oracle {
         if !is_first && !adds && !emitted.asked_again {
             return Err(Violation::Repeated { slot });
         }
-        emitted.asked_again = false;
-        emitted.entries |= entries;
-        emitted.accounts |= accounts;
+        let anew = std::mem::take(&mut emitted.asked_again);
+        emitted.entries = entries || emitted.entries && !anew;
+        emitted.accounts = accounts || emitted.accounts && !anew;
+        emitted.was_full |= emitted.entries && emitted.accounts;
         emitted.digest = digest;
         Ok(())
     }

@@ -177,7 +177,14 @@ impl Scenario {
         let quiet = |link: &LinkHabits| link.break_rate == 0.0 && link.clog_rate == 0.0;
         // RPC is asked for a final slot when none came for long, which says nothing about a loss.
         let first_final = self.cluster.slot_time * (self.cluster.finalized_after as u32 + 3);
-        self.cluster.faults == Profile::None
+        // Of the first slot's accounts nobody can tell live whether they are all there.
+        let countable = self.subscription.accounts.is_nothing();
+        // Filtered slots are whole when they are confirmed.
+        let confirmed = self.cluster.slot_time * (self.cluster.confirmed_after as u32 + 2);
+        let patience = self.gap_detector.grace + self.gap_detector.extras_grace;
+        countable
+            && (!self.is_filtered() || patience > confirmed + Duration::from_secs(1))
+            && self.cluster.faults == Profile::None
             && self.links.iter().all(quiet)
             && self.joins_at.is_zero()
             && self.pressure_rate == 0.0
@@ -187,7 +194,7 @@ impl Scenario {
 
     /// Whether what is emitted is the whole ledger, which all runs of one ledger share.
     pub fn takes_all(&self) -> bool {
-        self.start == Start::At(FIRST_SLOT) && !self.is_filtered()
+        self.start == Start::At(FIRST_SLOT) && !self.is_filtered() && self.recovery.rpc.is_some()
     }
 
     /// Whether only some transactions are subscribed to.
