@@ -4,7 +4,7 @@
 //! Exit codes: 0 drained, 1 a node failed, 3 not drained within the deadline, 78 the pipeline is not valid, 130 ended by
 //! the second signal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ pub struct RunArgs {
     /// The pipeline's file; `-` is standard input.
     #[arg(value_name = "PIPELINE.toml")]
     pub pipeline: PathBuf,
+    /// Keeps this file up to date with all metrics, as Prometheus text; written anew every 10 s and at the end.
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
 }
 
 /// Runs the pipeline.
@@ -53,7 +56,7 @@ pub async fn run(args: RunArgs) -> ExitCode {
         }
     };
     tracing::info!(pipeline = name, "running");
-    match drive(running, deadline).await {
+    match drive(running, deadline, args.metrics).await {
         Ok(()) => {
             tracing::info!(pipeline = name, "drained");
             ExitCode::SUCCESS
@@ -69,7 +72,7 @@ pub async fn run(args: RunArgs) -> ExitCode {
 }
 
 /// Waits for the pipeline's end while listening to signals and showing progress.
-async fn drive(running: Running, deadline: Duration) -> Result<(), RunError> {
+async fn drive(running: Running, deadline: Duration, metrics: Option<PathBuf>) -> Result<(), RunError> {
     let watch = running.watch();
     let stop = running.stopper();
     let joined = running.join(deadline);
@@ -78,7 +81,10 @@ async fn drive(running: Running, deadline: Duration) -> Result<(), RunError> {
     let mut progress = Progress::start();
     loop {
         tokio::select! {
-            result = &mut joined => return result,
+            result = &mut joined => {
+                write_metrics(metrics.as_deref(), &watch);
+                return result;
+            }
             () = signals.next() => {
                 if stop.is_cancelled() {
                     tracing::warn!("ended at once by a second signal");
@@ -87,8 +93,21 @@ async fn drive(running: Running, deadline: Duration) -> Result<(), RunError> {
                 tracing::info!(deadline_s = deadline.as_secs(), "stopping: sources first, then the rest drains");
                 stop.cancel();
             }
-            () = progress.due() => progress.show(&watch),
+            () = progress.due() => {
+                progress.show(&watch);
+                write_metrics(metrics.as_deref(), &watch);
+            }
         }
+    }
+}
+
+/// Replaces the metrics file in one step, so that whoever reads it never sees half of it.
+fn write_metrics(path: Option<&Path>, watch: &Watch) {
+    let Some(path) = path else { return };
+    let staged = path.with_extension("tmp");
+    let written = std::fs::write(&staged, watch.exposition()).and_then(|()| std::fs::rename(&staged, path));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "metrics not written");
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod build;
 mod events;
+mod exposition;
 mod stage_task;
 
 use std::collections::BTreeMap;
