@@ -29,11 +29,12 @@ fn assert_hidden(text: &str) {
 fn a_wrong_token_is_told_with_what_to_do_and_not_shown_even_in_a_trace() {
     let cluster = Cluster::start(1, &["--slot-time", "50ms", "--faults", "none", "--x-token", "sesame"]);
     let folder = tempfile::tempdir().expect("a folder");
+    let rpc_address = cluster.rpc_url.replace("http://", "");
     let toml = pipeline(&cluster, folder.path()).write("pipeline.toml");
     let process = Process::logging(&[Path::new("run"), &toml], "trace");
     process.wait_for("check x_token");
     // The RPC node is asked meanwhile, with its key in the url.
-    process.wait_for("getSlot");
+    process.wait_for(&rpc_address);
     process.signal("TERM");
     let (status, log) = process.end();
     assert!(status.success());

@@ -110,6 +110,7 @@ fn an_audit_tells_a_damaged_folder_by_1_and_a_whole_one_by_0() {
     let (cluster, folder) = (cluster(), tempfile::tempdir().expect("a folder"));
     let pipeline = Pipeline::new(&cluster, folder.path().join("out"), 5);
     let process = running(&pipeline);
+    until("a second file", || committed(&pipeline.out).len() > 1);
     process.signal("TERM");
     assert!(process.end().0.success());
     let verify = || Command::new(env!("CARGO_BIN_EXE_sluice")).arg("verify").arg(&pipeline.out).output();
