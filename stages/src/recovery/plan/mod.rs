@@ -11,26 +11,28 @@
 //! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
 //! ([`crate::chain`]).
 
+mod assembler;
+mod search;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-use smallvec::SmallVec;
 
-use crate::batch::{Batch, EndpointId, Gap, Item, Lane, Missing, Scope, Status, Update, Want};
-use crate::block::{Block, Part, Way};
+use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status, Update};
+use crate::block::{Block, Way};
 use crate::chain::{Chain, Changes};
 use crate::component::Start;
 use crate::filter::TransactionFilters;
-use crate::frame::{BlockMeta, Kind, SlotStatus};
-use crate::gap_detector::{Assembly, OpenSlot};
-use crate::slot::{Commitment, Hash, Slot, Timestamp};
+use crate::frame::{BlockMeta, SlotStatus};
+use crate::slot::{Commitment, Slot, Timestamp};
 use crate::stage::{Event, Metric, Output};
-use crate::transaction::{Transaction, check};
 
 use super::RecoveryOptions;
+use assembler::Assembler;
+use search::{Listing, Parts, Search, Versions, backoff};
 
 /// Something to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,80 +89,6 @@ pub enum Fetched {
     },
 }
 
-#[derive(Debug)]
-struct Search {
-    missing: Missing,
-    attempts: u32,
-    due: Timestamp,
-    in_flight: bool,
-    /// When the fetch that is in flight was begun.
-    begun_at: Timestamp,
-    hole: bool,
-    replayed: SmallVec<[EndpointId; 4]>,
-    last_failure: String,
-}
-
-impl Search {
-    fn new(missing: Missing, now: Timestamp) -> Self {
-        Self {
-            missing,
-            attempts: 0,
-            due: now,
-            in_flight: false,
-            begun_at: now,
-            hole: false,
-            replayed: SmallVec::new(),
-            last_failure: "not tried yet".to_owned(),
-        }
-    }
-}
-
-impl Search {
-    /// Whether something can be done for it: nothing is under way, or what is takes so long that the next way is tried
-    /// beside it.
-    fn is_due(&self, now: Timestamp, hedge_after: Duration) -> bool {
-        match self.in_flight {
-            true => now.since(self.begun_at) >= hedge_after,
-            false => self.due <= now,
-        }
-    }
-}
-
-/// The versions of a slot that went on, each with the parts that did.
-type Versions = SmallVec<[(Hash, Parts); 1]>;
-
-/// Parts of a version that no RPC can give.
-#[derive(Debug, Clone, Copy, Default)]
-struct Parts {
-    entries: bool,
-    accounts: bool,
-}
-
-impl Parts {
-    fn of(block: &Block) -> Self {
-        Self { entries: !block.entries.is_missing(), accounts: !block.accounts.is_missing() }
-    }
-
-    fn are_full(self) -> bool {
-        self.entries && self.accounts
-    }
-
-    /// Adds those of `other`; says whether that was any.
-    fn add(&mut self, other: Self) -> bool {
-        let adds = other.entries && !self.entries || other.accounts && !self.accounts;
-        self.entries |= other.entries;
-        self.accounts |= other.accounts;
-        adds
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Listing {
-    attempts: u32,
-    due: Timestamp,
-    in_flight: bool,
-}
-
 #[derive(Debug, Default)]
 struct Counters {
     found: u64,
@@ -176,9 +104,7 @@ struct Counters {
 /// The state machine.
 pub struct Planner {
     options: RecoveryOptions,
-    scope: Scope,
-    /// What filtered subscriptions ask for.
-    filters: TransactionFilters,
+    assembler: Assembler,
     endpoints: Vec<EndpointId>,
     has_rpc: bool,
     /// Nothing below is looked for.
@@ -197,7 +123,6 @@ pub struct Planner {
     start: Start,
     tip: Slot,
     random: SmallRng,
-    scratch: Transaction,
     counters: Counters,
 }
 
@@ -217,8 +142,7 @@ impl Planner {
         let has_rpc = options.rpc.is_some();
         Self {
             options,
-            scope,
-            filters,
+            assembler: Assembler::new(scope, filters),
             endpoints,
             has_rpc,
             floor: match start {
@@ -236,7 +160,6 @@ impl Planner {
             start,
             tip: 0,
             random: SmallRng::seed_from_u64(seed),
-            scratch: Transaction::default(),
             counters: Counters::default(),
         }
     }
@@ -580,7 +503,7 @@ impl Planner {
             Fetch::Replay { .. } => Way::Replay,
             _ => Way::Rpc,
         };
-        let blocks = match self.assemble(slot, way, updates) {
+        let blocks = match self.assembler.assemble(slot, way, updates) {
             Ok(blocks) if self.searches.contains_key(&slot) => blocks,
             Ok(_) => return,
             Err(reason) => {
@@ -597,94 +520,6 @@ impl Planner {
             self.want_parent(now, &block.meta);
             self.on_block(now, Arc::new(block), out);
         }
-    }
-
-    /// Puts a fetched slot together by the ledger's rules. A replay brings every version that was executed to its end.
-    fn assemble(&mut self, slot: Slot, way: Way, updates: Vec<Update>) -> Result<Vec<Block>, String> {
-        let mut open = OpenSlot::default();
-        let mut lanes: SmallVec<[Lane; 1]> = SmallVec::new();
-        let is_single = blockhashes(&updates)? < 2;
-        for mut update in updates {
-            check(&mut update.frame, &mut self.scratch).map_err(|error| error.to_string())?;
-            if update.frame.header.slot != slot {
-                return Err(format!("an update of slot {} instead", update.frame.header.slot));
-            }
-            if is_single {
-                // One bank delivered all of it, whatever its number: a replay is of frozen slots only.
-                update.frame.header.bank_id = 0;
-            } else if update.frame.header.bank_id == 0 && update.frame.header.kind != Kind::Slot {
-                return Err("several versions came, and no telling which part is of which".to_owned());
-            }
-            if !lanes.contains(&update.lane()) {
-                lanes.push(update.lane());
-            }
-            take_in(&mut open, update)?;
-        }
-        lanes.iter().for_each(|&lane| self.close_lane(&mut open, lane, way));
-        self.assemble_versions(&open, way)
-    }
-
-    fn assemble_versions(&mut self, open: &OpenSlot, way: Way) -> Result<Vec<Block>, String> {
-        let mut blocks = Vec::new();
-        for blockhash in open.versions() {
-            match open.assemble(blockhash, self.scope_of(way), way) {
-                Assembly::Block(block) => blocks.push(self.complete(block, way)),
-                Assembly::Incomplete => return Err("transactions are missing".to_owned()),
-                Assembly::Contradiction(reason) => return Err(reason.to_owned()),
-            }
-        }
-        if blocks.is_empty() { Err("no block meta came".to_owned()) } else { Ok(blocks) }
-    }
-
-    /// A fetched lane is covered from its first update to its last.
-    fn close_lane(&self, open: &mut OpenSlot, lane: Lane, way: Way) {
-        let state = open.lane(lane);
-        state.announced = true;
-        state.after_parent = way == Way::Replay;
-        state.settled = true;
-    }
-
-    /// RPC has neither entries nor accounts.
-    fn scope_of(&self, way: Way) -> Scope {
-        match way {
-            // A block is always fetched whole; filters are applied here.
-            Way::Rpc if self.scope.transactions != Want::Nothing => {
-                Scope { transactions: Want::Everything, ..Scope::default() }
-            }
-            Way::Rpc => Scope::default(),
-            Way::Live | Way::Replay => self.scope,
-        }
-    }
-
-    /// Leaves what a filtered subscription would have brought.
-    fn filter(&mut self, block: &mut Block) {
-        if self.scope.transactions != Want::Filtered {
-            return;
-        }
-        let Some(updates) = block.transactions.updates() else { return };
-        let mut matching = Vec::new();
-        for update in updates {
-            let body = update.frame.body();
-            if self.scratch.read(body).is_ok() && self.filters.matches(&self.scratch, body) {
-                matching.push(update.clone());
-            }
-        }
-        block.transactions = Part::Whole(Arc::from(matching));
-    }
-
-    fn complete(&mut self, mut block: Block, way: Way) -> Block {
-        if way == Way::Rpc {
-            self.filter(&mut block);
-            let lacking =
-                |want: Want| if want == Want::Nothing { Part::NotSubscribed } else { Part::Missing };
-            block.entries = lacking(self.scope.entries);
-            block.accounts = lacking(self.scope.accounts);
-        }
-        // A replay that lost entries may have lost accounts as well, which nothing else would show.
-        if block.entries.is_missing() && self.scope.accounts != Want::Nothing {
-            block.accounts = Part::Missing;
-        }
-        block
     }
 
     fn on_over(
@@ -779,37 +614,6 @@ impl Planner {
     }
 }
 
-/// How many versions the block metas among `updates` are of.
-fn blockhashes(updates: &[Update]) -> Result<usize, String> {
-    let mut hashes: SmallVec<[Hash; 1]> = SmallVec::new();
-    for update in updates.iter().filter(|update| update.frame.header.kind == Kind::BlockMeta) {
-        let meta = BlockMeta::read(update.frame.body()).map_err(|error| error.to_string())?;
-        if !hashes.contains(&meta.blockhash) {
-            hashes.push(meta.blockhash);
-        }
-    }
-    Ok(hashes.len())
-}
-
-fn take_in(open: &mut OpenSlot, update: Update) -> Result<(), String> {
-    match update.frame.header.kind {
-        Kind::Transaction => {
-            open.on_transaction(&update);
-        }
-        Kind::Entry => {
-            open.on_entry(&update);
-        }
-        Kind::Account => open.on_account(update, None),
-        Kind::BlockMeta => {
-            let meta = BlockMeta::read(update.frame.body()).map_err(|error| error.to_string())?;
-            let lane = update.lane();
-            open.lane(lane).meta = Some((meta, update));
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
 /// What RPC said of a block that went on before it was asked.
 fn voucher(meta: &BlockMeta, level: Commitment, now: Timestamp) -> Status {
     let status = match level {
@@ -819,14 +623,6 @@ fn voucher(meta: &BlockMeta, level: Commitment, now: Timestamp) -> Status {
     };
     let (slot, parent, blockhash) = (meta.slot, Some(meta.parent_slot), Some(meta.blockhash));
     Status { slot, parent, blockhash, status, at: now }
-}
-
-/// Exponential backoff with full jitter.
-fn backoff(options: &RecoveryOptions, attempts: u32, random: &mut SmallRng) -> Duration {
-    let doubled = options.min_backoff.saturating_mul(1 << attempts.min(16));
-    let ceiling = doubled.min(options.max_backoff);
-    // A floor of a quarter keeps unlucky draws from hammering a server that just refused.
-    ceiling.mul_f64(random.random_range(0.25..=1.0))
 }
 
 #[cfg(test)]

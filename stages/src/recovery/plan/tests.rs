@@ -1,4 +1,6 @@
 use super::*;
+use crate::batch::Want;
+use crate::block::Part;
 use crate::fixtures::*;
 use crate::frame::SlotStatus;
 use crate::recovery::rpc::RpcOptions;
