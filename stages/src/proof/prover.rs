@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::chain::{Break, History};
 use super::{Mode, ProofOptions, REPEAT_AFTER};
 use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Update};
 use crate::block::{Block, Way};
-use crate::slot::{Slot, Timestamp};
+use crate::slot::{Hash, Slot, Timestamp};
 use crate::stage::{Event, Metric, Output, Stage};
 
 /// Items that wait behind a slot under way; beyond, nothing more is taken. A slot has a handful of statuses.
 const MOST_WAITING_ITEMS: usize = 4_096;
-/// Slots behind the newest for which a request is repeated: what is older can no longer be committed in order, and whoever
-/// needs it asks by itself.
+/// Slots behind the newest for which it is remembered what was held back and what passed: what is older can no longer be
+/// committed in order, and whoever needs it asks by itself.
 const REMEMBERED_SLOTS: u64 = 4_096;
 
 /// A slot to prove.
@@ -118,6 +120,8 @@ pub struct Prover {
     next_ticket: u64,
     /// Slots that were held back, and when they were last asked for.
     refused: BTreeMap<Slot, Timestamp>,
+    /// Versions that passed: one that fails later is not asked for.
+    passed: BTreeMap<Slot, SmallVec<[Hash; 1]>>,
     newest: Slot,
     counters: Counters,
 }
@@ -132,6 +136,7 @@ impl Prover {
             in_flight: 0,
             next_ticket: 0,
             refused: BTreeMap::new(),
+            passed: BTreeMap::new(),
             newest: 0,
             counters: Counters::default(),
         }
@@ -221,7 +226,7 @@ impl Prover {
     }
 
     fn pass(&mut self, block: Arc<Block>) {
-        self.refused.remove(&block.slot());
+        self.note_passed(&block);
         self.waiting.push_back(Waiting::Ready(Item::Block(block)));
     }
 
@@ -231,9 +236,17 @@ impl Prover {
         *self.counters.endpoints.entry(flaw.endpoint).or_default() += 1;
         let Flaw { index, reason, endpoint, .. } = flaw;
         out.report(Event::ProofFailed { slot, index, reason, endpoint });
-        if self.options.mode == Mode::Enforce {
+        let passed = self.passed.get(&slot).is_some_and(|versions| versions.contains(&block.blockhash()));
+        if self.options.mode == Mode::Enforce && !passed {
             self.refused.insert(slot, now);
             out.requests.push(slot);
+        }
+    }
+
+    fn note_passed(&mut self, block: &Block) {
+        if self.options.mode == Mode::Enforce {
+            self.refused.remove(&block.slot());
+            self.passed.entry(block.slot()).or_default().push(block.blockhash());
         }
     }
 
@@ -242,7 +255,7 @@ impl Prover {
         let mine = |waiting: &Waiting| matches!(waiting, Waiting::Proving(ticket) if *ticket == task.ticket);
         let Some(place) = self.waiting.iter().position(mine) else { return };
         self.waiting[place] = Waiting::Ready(if proven {
-            self.refused.remove(&task.block.slot());
+            self.note_passed(&task.block);
             Item::Block(task.block)
         } else {
             gap(&task.block)
@@ -273,7 +286,9 @@ impl Stage for Prover {
 
     /// Asks again for what is still held back.
     fn on_tick(&mut self, now: Timestamp, out: &mut Output) {
-        self.refused = self.refused.split_off(&self.newest.saturating_sub(REMEMBERED_SLOTS));
+        let oldest = self.newest.saturating_sub(REMEMBERED_SLOTS);
+        self.refused = self.refused.split_off(&oldest);
+        self.passed = self.passed.split_off(&oldest);
         let due = self.refused.iter_mut().filter(|(_, asked_at)| now.since(**asked_at) >= REPEAT_AFTER);
         for (&slot, asked_at) in due {
             *asked_at = now;

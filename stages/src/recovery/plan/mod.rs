@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use smallvec::SmallVec;
 
 use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status, Update};
 use crate::block::{Block, Way};
@@ -112,6 +113,8 @@ pub struct Planner {
     chain: Chain,
     /// The versions that went on, by slot.
     passed: BTreeMap<Slot, Versions>,
+    /// The endpoints that delivered each slot, live or by replay, as often as they did.
+    delivered: BTreeMap<Slot, SmallVec<[EndpointId; 4]>>,
     searches: BTreeMap<Slot, Search>,
     listings: BTreeMap<(Slot, Slot), Listing>,
     in_flight: BTreeSet<Fetch>,
@@ -126,6 +129,9 @@ pub struct Planner {
     counters: Counters,
 }
 
+/// Times that an endpoint delivers a slot which is then asked for again, before RPC is asked instead: whoever asks does not
+/// want it as that endpoint has it.
+const MOST_DELIVERIES: usize = 3;
 /// Slots behind the tip for which links and wholeness are remembered.
 const REMEMBERED_SLOTS: u64 = 4_096;
 
@@ -151,6 +157,7 @@ impl Planner {
             },
             chain: Chain::default(),
             passed: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             searches: BTreeMap::new(),
             listings: BTreeMap::new(),
             in_flight: BTreeSet::new(),
@@ -233,6 +240,9 @@ impl Planner {
     fn on_block(&mut self, now: Timestamp, block: Arc<Block>, out: &mut Output) {
         let slot = block.slot();
         self.tip = self.tip.max(slot);
+        if block.way != Way::Rpc {
+            self.delivered.entry(slot).or_default().push(block.meta_update.session.endpoint);
+        }
         let before = self.passed.get(&slot).is_some_and(|versions| !versions.is_empty());
         let (adds, parts) = self.note_passed(&block);
         if self.finish(slot, parts) {
@@ -465,7 +475,8 @@ impl Planner {
         (!self.in_flight.contains(&fetch)).then_some(fetch)
     }
 
-    /// An endpoint that may still replay `slot`, was not tried for it, and is not replaying already.
+    /// An endpoint that may still replay `slot`, was not tried for it, and is not replaying already. One that has not
+    /// delivered the slot goes before one that has: if it is asked for again, something was wrong with what came.
     fn replay_endpoint(&self, slot: Slot) -> Option<EndpointId> {
         if !self.options.replay || self.tip.saturating_sub(slot) > self.options.max_replay_slots {
             return None;
@@ -476,10 +487,20 @@ impl Planner {
                 .iter()
                 .any(|fetch| matches!(fetch, Fetch::Replay { endpoint: other, .. } if *other == endpoint))
         };
-        self.endpoints.iter().copied().find(|endpoint| {
-            let in_window = self.windows.get(endpoint).is_none_or(|&first| first <= slot);
-            in_window && !search.replayed.contains(endpoint) && !busy(*endpoint)
-        })
+        let open = self.endpoints.iter().copied().filter(|&endpoint| {
+            let in_window = self.windows.get(&endpoint).is_none_or(|&first| first <= slot);
+            in_window && !search.replayed.contains(&endpoint) && !busy(endpoint)
+        });
+        let endpoint = open.min_by_key(|&endpoint| self.deliveries(slot, endpoint))?;
+        let may = !self.has_rpc
+            || search.missing == Missing::Extras
+            || self.deliveries(slot, endpoint) < MOST_DELIVERIES;
+        may.then_some(endpoint)
+    }
+
+    fn deliveries(&self, slot: Slot, endpoint: EndpointId) -> usize {
+        let delivered = self.delivered.get(&slot);
+        delivered.map_or(0, |endpoints| endpoints.iter().filter(|&&other| other == endpoint).count())
     }
 
     fn on_slots(&mut self, now: Timestamp, fetch: Fetch, slots: &[Slot]) {
@@ -610,6 +631,7 @@ impl Planner {
         self.chain.forget(oldest.saturating_sub(1));
         if self.passed.first_key_value().is_some_and(|(&lowest, _)| lowest < oldest) {
             self.passed = self.passed.split_off(&oldest);
+            self.delivered = self.delivered.split_off(&oldest);
         }
     }
 }

@@ -313,3 +313,20 @@ fn versions_that_a_replay_brings_together_are_never_mixed() {
         }
     }
 }
+
+#[test]
+fn a_slot_that_is_asked_for_again_comes_from_who_has_not_delivered_it_and_from_rpc_at_last() {
+    let rpc = Some(RpcOptions::new("http://127.0.0.1:1"));
+    let mut planner = planner_with(RecoveryOptions { rpc, ..RecoveryOptions::default() });
+    let by = |endpoint| vec![transaction(endpoint, 0, 10, 0, 0), meta(endpoint, 0, 10, 0, (9, 0), 1)];
+    gap(&mut planner, 10, 10);
+    let mut asked = Vec::new();
+    loop {
+        let [fetch] = fetches(&mut planner, Timestamp(0))[..] else { panic!("one slot is wanted") };
+        let Fetch::Replay { endpoint, .. } = fetch else { break };
+        asked.push(endpoint);
+        assert_eq!(slots(&bring(&mut planner, fetch, 10, by(endpoint))), [10]);
+        planner.on_request(Timestamp(0), &[10]);
+    }
+    assert_eq!(asked, [0, 1, 0, 1, 0, 1]);
+}
