@@ -4,13 +4,19 @@
 //! Checked are: names against content; each slot of each range is a block or a proven skip; the chain of parents and
 //! blockhashes through all ranges; counts, indexes and order; that nothing is there twice; that nothing refers to what
 //! is not there; that entries tile the transactions and end in the blockhash. Ranges are audited in parallel.
+//!
+//! [`prove`] goes further, by recomputing hashes and signatures from the files alone. What no one can prove from what the
+//! stream delivers are the outcomes of transactions: status, logs, balances, inner instructions, return data, accounts.
 
 mod chain;
 mod duplicates;
 mod folder;
+mod message;
+mod poh;
 mod range;
 mod read;
 mod report;
+mod signatures;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +24,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use thiserror::Error;
 
-pub use report::{Fault, Report, Violation};
+pub use poh::{Progress, ProveOptions, prove};
+pub use report::{Fault, Proven, Report, Violation};
 
 use chain::ChainCheck;
 use folder::{Contents, DATASETS, DataFile};

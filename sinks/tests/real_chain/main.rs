@@ -1,6 +1,7 @@
 //! Real blocks through the real sink, as a pipeline runs it, read back and held against prost.
 
 mod oracle;
+mod proven;
 mod run;
 
 use std::collections::BTreeMap;
