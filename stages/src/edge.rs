@@ -9,8 +9,8 @@
 //! within an edge is kept. A batch that goes to several edges is shared, not copied. Each edge counts what passes, how
 //! long its sender was blocked and its receiver starved, so the edge that holds a pipeline up names itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ pub struct EdgeStats {
     received_items: AtomicU64,
     received_bytes: AtomicU64,
     dropped_items: AtomicU64,
-    blocked_nanos: AtomicU64,
+    blocked: Waits,
     starved_nanos: AtomicU64,
     high_water_bytes: AtomicU64,
 }
@@ -73,7 +73,7 @@ pub struct EdgeSnapshot {
     pub received_bytes: u64,
     /// Items dropped because the edge was full.
     pub dropped_items: u64,
-    /// Time that the sender waited for room.
+    /// Time that the sender waited for room, up to now.
     pub blocked: Duration,
     /// Time that the receiver waited for a batch.
     pub starved: Duration,
@@ -91,7 +91,7 @@ impl EdgeStats {
             received_items: read(&self.received_items),
             received_bytes: read(&self.received_bytes),
             dropped_items: read(&self.dropped_items),
-            blocked: Duration::from_nanos(read(&self.blocked_nanos)),
+            blocked: self.blocked.total(),
             starved: Duration::from_nanos(read(&self.starved_nanos)),
             high_water_bytes: read(&self.high_water_bytes),
         }
@@ -107,6 +107,43 @@ impl EdgeStats {
     fn on_received(&self, items: u64, bytes: u64) {
         self.received_items.fetch_add(items, Ordering::Relaxed);
         self.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How long somebody waited; a wait that is not over counts, or an edge that is stuck would look idle.
+#[derive(Debug, Default)]
+struct Waits {
+    ended_nanos: AtomicU64,
+    since: Mutex<Option<Instant>>,
+}
+
+impl Waits {
+    fn begin(&self) -> Waiting<'_> {
+        *self.since() = Some(Instant::now());
+        Waiting(self)
+    }
+
+    fn total(&self) -> Duration {
+        let since = self.since();
+        let ended = Duration::from_nanos(self.ended_nanos.load(Ordering::Relaxed));
+        ended + since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A wait; dropped when it is over, or nobody waits any more.
+struct Waiting<'a>(&'a Waits);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut since = self.0.since();
+        if let Some(since) = since.take() {
+            let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.0.ended_nanos.fetch_add(waited, Ordering::Relaxed);
+        }
     }
 }
 
@@ -162,19 +199,16 @@ impl EdgeSender {
     }
 
     async fn wait_for_room(&self, items: u32, bytes: u32) -> Result<[OwnedSemaphorePermit; 2], Closed> {
-        let began = Instant::now();
+        let _waiting = self.stats.blocked.begin();
         let room = async {
             let items = Arc::clone(&self.items).acquire_many_owned(items).await.map_err(|_| Closed)?;
             let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await.map_err(|_| Closed)?;
             Ok([items, bytes])
         };
-        let room = tokio::select! {
+        tokio::select! {
             room = room => room,
             () = self.parcels.closed() => Err(Closed),
-        };
-        let waited = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.stats.blocked_nanos.fetch_add(waited, Ordering::Relaxed);
-        room
+        }
     }
 }
 
@@ -289,6 +323,20 @@ mod tests {
         let config = EdgeConfig { capacity_items, when_full, ..EdgeConfig::default() };
         let stats = connect(&mut outbox, &mut inbox, config);
         (outbox, inbox, stats)
+    }
+
+    #[tokio::test]
+    async fn a_wait_counts_while_it_lasts_and_not_after_it_was_given_up() {
+        let (outbox, _inbox, stats) = edge(1, WhenFull::Block);
+        outbox.send(batch(1)).await.expect("open");
+        {
+            let second = outbox.send(batch(1));
+            tokio::pin!(second);
+            assert!(futures::poll!(&mut second).is_pending());
+            let earlier = stats.snapshot().blocked;
+            assert!(earlier < stats.snapshot().blocked, "time passes");
+        }
+        assert_eq!(stats.snapshot().blocked, stats.snapshot().blocked);
     }
 
     #[tokio::test]
