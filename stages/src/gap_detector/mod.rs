@@ -88,6 +88,18 @@ struct SessionState {
     metas: BTreeMap<Slot, u64>,
 }
 
+impl SessionState {
+    /// Where in the stream the meta of `parent` stood, if the session was there before that bank ended: what was
+    /// executed behind it is in the stream from its beginning.
+    ///
+    /// The meta alone does not tell, since metas come up to a slot late.
+    fn sight_of(&self, parent: Slot) -> Option<u64> {
+        let position = self.metas.get(&parent).copied()?;
+        let older = self.metas.range(..parent).any(|(_, &older)| older < position);
+        (older || self.announced.contains(&parent)).then_some(position)
+    }
+}
+
 /// Slots above a slot in which its children are looked for: no leader's turn is skipped for longer.
 const FORK_SLOTS: u64 = 64;
 
@@ -281,7 +293,7 @@ impl GapDetector {
         self.set_floor(&meta, out);
         let lane = update.lane();
         let session = self.sessions.entry(lane.session).or_default();
-        let parent_position = session.metas.get(&meta.parent_slot).copied();
+        let parent_position = session.sight_of(meta.parent_slot);
         session.metas.insert(meta.slot, position);
         let announced = session.announced.contains(&meta.slot);
         while session.metas.len() > REMEMBERED_SLOTS {

@@ -23,10 +23,12 @@ fn tick(detector: &mut GapDetector, at: Duration) -> Output {
 }
 
 fn blocks(out: &Output) -> Vec<&Block> {
-    let block = |item| match item {
-        &Item::Block(ref block) => Some(block.as_ref()),
-        _ => None,
-    };
+    fn block(item: &Item) -> Option<&Block> {
+        match item {
+            Item::Block(block) => Some(block),
+            _ => None,
+        }
+    }
     out.items.iter().filter_map(block).collect()
 }
 
@@ -187,6 +189,7 @@ fn account_slot(detector: &mut GapDetector, endpoint: u16, slot: Slot, writes: &
 fn accounts_are_the_last_writes_of_a_lane_that_saw_the_whole_slot() {
     let scope = Scope { entries: Want::Nothing, ..ALL };
     let mut detector = detector(scope);
+    account_slot(&mut detector, 0, 8, &[]);
     account_slot(&mut detector, 0, 9, &[(1, 1, 1)]);
     account_slot(&mut detector, 0, 10, &[(2, 5, 3), (1, 7, 5), (1, 6, 4)]);
     let confirmed = |slot| status(0, None, slot, Some(slot - 1), SlotStatus::Confirmed);
@@ -300,6 +303,7 @@ fn an_empty_block_is_believed_only_of_who_saw_its_beginning() {
 #[test]
 fn a_filtered_slot_that_waits_for_its_confirmation_is_no_gap() {
     let mut detector = detector(Scope { transactions: Want::Filtered, ..TRANSACTIONS });
+    feed(&mut detector, 0, whole_slot(0, 1, 8, 7));
     feed(&mut detector, 0, whole_slot(0, 1, 9, 8));
     feed(&mut detector, 0, whole_slot(0, 1, 10, 9));
     let found = |detector: &mut GapDetector, seconds| {
@@ -307,4 +311,20 @@ fn a_filtered_slot_that_waits_for_its_confirmation_is_no_gap() {
     };
     assert_eq!(found(&mut detector, 2), [9], "its beginning is all that was seen of it");
     assert_eq!(found(&mut detector, 4), [10], "confirmation does not come any more");
+}
+
+#[test]
+fn a_session_that_began_before_a_late_meta_of_the_parent_vouches_for_no_accounts() {
+    let scope = Scope { entries: Want::Nothing, ..ALL };
+    for (older, whole) in [(false, false), (true, true)] {
+        let mut detector = detector(scope);
+        if older {
+            feed(&mut detector, 0, [meta(0, 0, 9, 0, (8, 0), 0)]);
+        }
+        account_slot(&mut detector, 0, 10, &[]);
+        account_slot(&mut detector, 0, 11, &[(1, 7, 5)]);
+        let out = feed(&mut detector, 0, [status(0, None, 11, Some(10), SlotStatus::Confirmed)]);
+        let came = blocks(&out).iter().any(|block| block.slot() == 11 && !block.accounts.is_missing());
+        assert_eq!(came, whole, "an older meta was seen: {older}");
+    }
 }
