@@ -4,6 +4,7 @@
 //! One binary, so that it is linked once; a file for each promise or danger.
 
 mod hostile;
+mod lies;
 mod oracle;
 mod real_blocks;
 mod recording;

@@ -47,6 +47,8 @@ pub(crate) struct Lossless {
     pub(crate) source: String,
     /// More lines for the recovery.
     pub(crate) recovery: String,
+    /// The lines of a proof behind the recovery, if there is one.
+    pub(crate) proof: Option<String>,
 }
 
 impl Lossless {
@@ -62,6 +64,7 @@ impl Lossless {
             settings: String::new(),
             source: "transactions = true\n".to_owned(),
             recovery: String::new(),
+            proof: None,
         }
     }
 
@@ -91,7 +94,16 @@ impl Lossless {
             "rpc = {{ url = \"{rpc_url}\", requests_per_second = 500, burst = 500, timeout = \"2s\" }}\n"
         )
         .expect("a string takes everything");
-        text.push_str("[stages.final]\ntype = \"commitment\"\ninputs = [\"whole\"]\nlevel = \"finalized\"\n");
+        let settled = if self.proof.is_some() { "proven" } else { "whole" };
+        if let Some(proof) = &self.proof {
+            write!(text, "[stages.proven]\ntype = \"proof\"\ninputs = [\"whole\"]\n{proof}")
+                .expect("a string takes everything");
+        }
+        write!(
+            text,
+            "[stages.final]\ntype = \"commitment\"\ninputs = [\"{settled}\"]\nlevel = \"finalized\"\n"
+        )
+        .expect("a string takes everything");
         text.push_str(&self.sink("files", "final"));
         text
     }
