@@ -93,7 +93,7 @@ fn audit(args: &VerifyArgs) -> Result<Report, VerifyError> {
 fn prove_with_bar(args: &VerifyArgs, options: ProveOptions, found: &mut Report) -> Result<(), VerifyError> {
     let progress = &Progress::default();
     std::thread::scope(|scope| {
-        let (done, ended) = mpsc::channel::<()>();
+        let (done, ended) = mpsc::sync_channel::<()>(1);
         scope.spawn(move || {
             let bar = ProgressBar::no_length().with_style(style());
             while ended.recv_timeout(PROGRESS_INTERVAL).is_err_and(|error| error == RecvTimeoutError::Timeout)
