@@ -230,10 +230,13 @@ impl<'a> Driver<'a> {
         if self.floor.is_some() {
             return;
         }
+        // If no endpoint ever came up, RPC said where the tip was.
+        let late = self.oracle.lowest().filter(|_| self.now >= self.world.end);
         self.floor = match (self.scenario.start, self.pipeline.first_meta) {
             (Start::At(slot), _) => Some(slot),
-            (Start::Tip, first) => first,
-            (Start::TipRoundedDown(slots), first) => first.map(|first| first - first % slots),
+            (Start::Tip, first) => first.or(late),
+            (Start::TipRoundedDown(slots), Some(first)) => Some(first - first % slots),
+            (Start::TipRoundedDown(_), None) => late,
         };
         if let Some(floor) = self.floor {
             self.oracle.begin_with(floor);

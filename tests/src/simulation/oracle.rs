@@ -154,6 +154,11 @@ impl Oracle {
         hasher.finalize().into()
     }
 
+    /// The lowest slot that came out.
+    pub(super) fn lowest(&self) -> Option<Slot> {
+        self.emitted.keys().next().copied()
+    }
+
     /// Number of slots that came out.
     pub(super) fn count(&self) -> usize {
         self.emitted.len()

@@ -111,7 +111,7 @@ impl Scenario {
             gap_detector: GapDetectorOptions::default(),
             recovery: recovery(&mut random),
             commitment: CommitmentOptions::default(),
-            links: links(cluster.endpoints, cluster.faults, &mut random),
+            links: links(&cluster, &mut random),
             rpc_latency: Duration::from_millis(5)..=millis(&mut random, 20..=1_500),
             pressure_rate: rare(&mut random, 0.05),
             ask_again_rate: rare(&mut random, 0.05),
@@ -185,6 +185,9 @@ impl Scenario {
         countable
             && (!self.is_filtered() || patience > confirmed + Duration::from_secs(1))
             && self.cluster.faults == Profile::None
+            && self.start == Start::At(FIRST_SLOT)
+            && self.cluster.slot_time * self.cluster.finalized_after as u32
+                > patience + Duration::from_secs(1)
             && self.links.iter().all(quiet)
             && self.joins_at.is_zero()
             && self.pressure_rate == 0.0
@@ -308,17 +311,19 @@ fn recovery(random: &mut StdRng) -> RecoveryOptions {
     }
 }
 
-fn links(endpoints: usize, faults: Profile, random: &mut StdRng) -> Vec<LinkHabits> {
-    let quiet = faults == Profile::None && random.random_bool(0.5);
+/// Faster than the chain, so that a link never falls behind for good.
+fn links(cluster: &Config, random: &mut StdRng) -> Vec<LinkHabits> {
+    let quiet = cluster.faults == Profile::None && random.random_bool(0.5);
+    let slot_millis = cluster.slot_time.as_millis() as u64;
     let link = |_| LinkHabits {
-        latency: millis(random, 0..=400),
+        latency: millis(random, 0..=slot_millis),
         batch_updates: random.random_range(1..=256),
-        poll_interval: millis(random, 5..=200),
+        poll_interval: millis(random, 5..=slot_millis / 2),
         break_rate: if quiet { 0.0 } else { rare(random, 0.02) },
         clog_rate: if quiet { 0.0 } else { rare(random, 0.02) },
         clog: millis(random, 100..=8_000),
     };
-    (0..endpoints).map(link).collect()
+    (0..cluster.endpoints).map(link).collect()
 }
 
 /// Zero half of the time, else up to `most`.
