@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, FixedSizeBinaryArray, LargeBinaryArray, ListArray, StringArray};
-use arrow_buffer::{Buffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, NullBuffer, NullBufferBuilder, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,10 +45,21 @@ const KEY_TEXT_BYTES: usize = 44;
 const SIGNATURE_TEXT_BYTES: usize = 88;
 /// Places of the cache of texts: 16,384 hold the keys of some dozen slots of mainnet in 1.3 MiB.
 const CACHED_KEYS: usize = 1 << 14;
+/// Places of the cache of texts that came as such: mints, owners and token programs of a few slots, in 184 KiB.
+const CACHED_TEXTS: usize = 1 << 12;
+/// Spreads the last bytes of a text over the places: the golden ratio in 32 bits.
+const MIX: u32 = 0x9e37_79b9;
 
 #[derive(Clone, Copy)]
 struct CachedKey {
     key: [u8; 32],
+    text: [u8; KEY_TEXT_BYTES],
+    length: u8,
+}
+
+/// A text that was found to be a key's.
+#[derive(Clone, Copy)]
+struct KnownText {
     text: [u8; KEY_TEXT_BYTES],
     length: u8,
 }
@@ -59,12 +70,15 @@ struct CachedKey {
 /// share a place only makes this as slow as encoding is.
 pub(crate) struct KeyTexts {
     places: Vec<CachedKey>,
+    /// Texts that came as such, by their last bytes.
+    known: Vec<KnownText>,
 }
 
 impl Default for KeyTexts {
     fn default() -> Self {
         let nothing = CachedKey { key: [0; 32], text: [0; KEY_TEXT_BYTES], length: 0 };
-        Self { places: vec![nothing; CACHED_KEYS] }
+        let unknown = KnownText { text: [0; KEY_TEXT_BYTES], length: 0 };
+        Self { places: vec![nothing; CACHED_KEYS], known: vec![unknown; CACHED_TEXTS] }
     }
 }
 
@@ -79,6 +93,27 @@ impl KeyTexts {
             cached.length = five8::encode_32(key, &mut cached.text);
         }
         &cached.text[..usize::from(cached.length)]
+    }
+
+    /// Whether `text` is the base58 text of a key; there is just one for each key.
+    #[inline]
+    fn is_key(&mut self, text: &[u8]) -> bool {
+        let Some((shorter, &ending)) = text.split_last_chunk::<4>() else { return false };
+        if shorter.len() + ending.len() > KEY_TEXT_BYTES {
+            return false;
+        }
+        let place =
+            (u32::from_le_bytes(ending).wrapping_mul(MIX) >> (u32::BITS - CACHED_TEXTS.ilog2())) as usize;
+        let known = &mut self.known[place];
+        if known.text.get(..usize::from(known.length)) == Some(text) {
+            return true;
+        }
+        if five8::decode_32(text, &mut [0; 32]).is_err() {
+            return false;
+        }
+        known.length = text.len() as u8;
+        known.text[..text.len()].copy_from_slice(text);
+        true
     }
 }
 
@@ -150,11 +185,15 @@ impl Cells {
     }
 
     /// Adds a key that came as base58 text; what is not one becomes null, as an absent one does.
-    pub(crate) fn push_key_text(&mut self, text: &str, texts: &mut KeyTexts) {
+    pub(crate) fn push_key_text(&mut self, text: &[u8], texts: &mut KeyTexts) {
         let mut key = [0; 32];
-        match five8::decode_32(text, &mut key) {
-            Ok(()) => self.push_key(&key, texts),
-            Err(_) => self.push_null(),
+        match self.format {
+            KeyFormat::Base58 if texts.is_key(text) => {
+                self.bytes.extend_from_slice(text);
+                self.end_cell();
+            }
+            KeyFormat::Bytes if five8::decode_32(text, &mut key).is_ok() => self.push_key(&key, texts),
+            KeyFormat::Base58 | KeyFormat::Bytes => self.push_null(),
         }
     }
 
@@ -167,12 +206,13 @@ impl Cells {
         self.nulls.append_null();
     }
 
-    /// The column.
-    pub(crate) fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    /// The column; what is added next begins another one of about the same size.
+    pub(crate) fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let nulls = self.nulls.finish();
-        let bytes = Buffer::from_vec(self.bytes);
+        let bytes = Buffer::from_vec(take_with_room(&mut self.bytes));
+        let offsets = take_offsets(&mut self.offsets);
         Ok(match self.format {
-            KeyFormat::Base58 => Arc::new(StringArray::try_new(offsets(self.offsets)?, bytes, nulls)?),
+            KeyFormat::Base58 => Arc::new(StringArray::try_new(offsets?, bytes, nulls)?),
             KeyFormat::Bytes => Arc::new(FixedSizeBinaryArray::try_new(self.width as i32, bytes, nulls)?),
         })
     }
@@ -225,16 +265,22 @@ impl Blobs {
         }
     }
 
-    /// The column as texts.
-    pub(crate) fn finish_text(mut self) -> Result<ArrayRef, ArrowError> {
-        let nulls = self.nulls.finish();
-        Ok(Arc::new(StringArray::try_new(offsets(self.offsets)?, Buffer::from_vec(self.bytes), nulls)?))
+    /// The column as texts; what is added next begins another one of about the same size.
+    pub(crate) fn finish_text(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, nulls) = self.take()?;
+        Ok(Arc::new(StringArray::try_new(offsets, bytes, nulls)?))
     }
 
-    /// The column as byte strings.
-    pub(crate) fn finish_binary(mut self) -> Result<ArrayRef, ArrowError> {
+    /// The column as byte strings; what is added next begins another one of about the same size.
+    pub(crate) fn finish_binary(&mut self) -> Result<ArrayRef, ArrowError> {
+        let (offsets, bytes, nulls) = self.take()?;
+        Ok(Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?))
+    }
+
+    fn take(&mut self) -> Result<(OffsetBuffer<i32>, Buffer, Option<NullBuffer>), ArrowError> {
         let nulls = self.nulls.finish();
-        Ok(Arc::new(BinaryArray::try_new(offsets(self.offsets)?, Buffer::from_vec(self.bytes), nulls)?))
+        let bytes = Buffer::from_vec(take_with_room(&mut self.bytes));
+        Ok((take_offsets(&mut self.offsets)?, bytes, nulls))
     }
 }
 
@@ -288,10 +334,11 @@ impl Lists {
         self.nulls.append_null();
     }
 
-    /// The column over `values`.
-    pub(crate) fn finish(mut self, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+    /// The column over `values`; what is added next begins another one.
+    pub(crate) fn finish(&mut self, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
         let item = item_field(values.data_type().clone());
-        Ok(Arc::new(ListArray::try_new(item, offsets(self.offsets)?, values, self.nulls.finish())?))
+        let offsets = take_offsets(&mut self.offsets);
+        Ok(Arc::new(ListArray::try_new(item, offsets?, values, self.nulls.finish())?))
     }
 }
 
@@ -308,6 +355,20 @@ fn item_field(values: DataType) -> FieldRef {
 #[inline]
 fn offset(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
+}
+
+/// Takes a column's content and leaves room for the next one, an eighth more: slots of one chain are alike, and a column
+/// that grows is copied at each doubling.
+fn take_with_room<T>(column: &mut Vec<T>) -> Vec<T> {
+    let next = Vec::with_capacity(column.len() + column.len() / 8);
+    std::mem::replace(column, next)
+}
+
+/// Takes a column's offsets and leaves those of an empty one.
+fn take_offsets(ends: &mut Vec<i32>) -> Result<OffsetBuffer<i32>, ArrowError> {
+    let taken = take_with_room(ends);
+    ends.push(0);
+    offsets(taken)
 }
 
 fn offsets(ends: Vec<i32>) -> Result<OffsetBuffer<i32>, ArrowError> {
@@ -332,8 +393,8 @@ mod tests {
             cells.push_key(&[7; 32], &mut texts);
             cells.push_null();
             cells.push_unique(&[7; 32]);
-            cells.push_key_text("us517G5965aydkZ46HS38QLi7UQiSojurfbQfKCELFx", &mut texts);
-            cells.push_key_text("", &mut texts);
+            cells.push_key_text(b"us517G5965aydkZ46HS38QLi7UQiSojurfbQfKCELFx", &mut texts);
+            cells.push_key_text(b"", &mut texts);
         }
         let (text, raw) = (text.finish().expect("valid"), raw.finish().expect("valid"));
         let expected = five8::encode_32(&[7; 32], &mut [0; 44]);
@@ -355,6 +416,25 @@ mod tests {
         for key in [&first, &second, &first, &[0; 32]] {
             assert_eq!(texts.text(key), expected(key).as_bytes());
         }
+    }
+
+    #[test]
+    fn a_text_is_a_key_if_it_is_the_one_that_encoding_gives() {
+        let mut texts = KeyTexts::default();
+        let hashes = (0..=255).map(|byte| sluice_stages::slot::Hash([byte; 32]).to_base58());
+        let valid: Vec<String> = hashes.collect();
+        for _ in 0..2 {
+            for text in &valid {
+                assert!(texts.is_key(text.as_bytes()), "{text}");
+                for wrong in
+                    [format!("1{text}"), format!("{text}1"), text[1..].to_owned(), text.replace('1', "0")]
+                {
+                    let decodes = five8::decode_32(wrong.as_bytes(), &mut [0; 32]).is_ok();
+                    assert_eq!(texts.is_key(wrong.as_bytes()), decodes, "{wrong}");
+                }
+            }
+        }
+        assert!(!texts.is_key(&[b'1'; 300]) && !texts.is_key(b"") && !texts.is_key(&[0; 44]));
     }
 
     #[test]

@@ -39,12 +39,27 @@ pub(crate) struct SlotRows {
     without_transactions: bool,
 }
 
-/// What is read into again and again.
-#[derive(Default)]
+/// What is read into and built in again and again.
 struct Scratch {
     transaction: Transaction,
     texts: KeyTexts,
     errors: ErrorTexts,
+    transactions: TransactionRows,
+    instructions: InstructionRows,
+    balances: TokenBalanceRows,
+}
+
+impl Scratch {
+    fn new(keys: KeyFormat) -> Self {
+        Self {
+            transaction: Transaction::default(),
+            texts: KeyTexts::default(),
+            errors: ErrorTexts::default(),
+            transactions: TransactionRows::new(keys),
+            instructions: InstructionRows::new(keys),
+            balances: TokenBalanceRows::new(keys),
+        }
+    }
 }
 
 /// Makes rows and files of the chosen datasets.
@@ -77,10 +92,11 @@ impl Encoder {
     /// The rows of one load.
     pub(crate) fn rows(&self, load: &Load) -> Result<SlotRows, EncodeError> {
         let pool = || self.scratches.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = pool().pop().unwrap_or_default();
-        let rows = self.rows_with(load, &mut scratch);
+        let mut scratch = pool().pop().unwrap_or_else(|| Scratch::new(self.keys));
+        // One that failed half-way holds rows that nobody wants; it is not used again.
+        let rows = self.rows_with(load, &mut scratch)?;
         pool().push(scratch);
-        rows
+        Ok(rows)
     }
 
     fn rows_with(&self, load: &Load, scratch: &mut Scratch) -> Result<SlotRows, EncodeError> {
@@ -143,38 +159,26 @@ impl Encoder {
         scratch: &mut Scratch,
         rows: &mut SlotRows,
     ) -> Result<(), EncodeError> {
-        let Scratch { transaction, texts, errors } = scratch;
+        let Scratch { transaction, texts, errors, transactions, instructions, balances } = scratch;
         let wanted = |dataset| self.tables.contains_key(&dataset);
-        let mut transactions = wanted(Dataset::Transactions).then(|| TransactionRows::new(self.keys));
-        let mut instructions = wanted(Dataset::Instructions).then(|| InstructionRows::new(self.keys));
-        let mut balances = wanted(Dataset::TokenBalances).then(|| TokenBalanceRows::new(self.keys));
+        let (wants_transactions, wants_instructions, wants_balances) =
+            (wanted(Dataset::Transactions), wanted(Dataset::Instructions), wanted(Dataset::TokenBalances));
         for update in updates {
             let body = update.frame.body();
             transaction.read(body).map_err(|source| EncodeError::Wire { slot: rows.slot, source })?;
-            if let Some(transactions) = &mut transactions {
+            if wants_transactions {
                 transactions.push(transaction, body, texts, errors);
             }
-            if let Some(balances) = &mut balances {
+            if wants_balances {
                 balances.push(transaction, body, texts);
             }
-            if let Some(instructions) = &mut instructions {
+            if wants_instructions {
                 instructions.push(transaction, body, texts);
             }
         }
-        if let Some(transactions) = transactions {
-            self.add(rows, Dataset::Transactions, |table| {
-                Ok(transactions.finish(Arc::clone(&table.schema))?)
-            })?;
-        }
-        if let Some(instructions) = instructions {
-            self.add(rows, Dataset::Instructions, |table| {
-                Ok(instructions.finish(Arc::clone(&table.schema))?)
-            })?;
-        }
-        if let Some(balances) = balances {
-            self.add(rows, Dataset::TokenBalances, |table| Ok(balances.finish(Arc::clone(&table.schema))?))?;
-        }
-        Ok(())
+        self.add(rows, Dataset::Transactions, |table| Ok(transactions.finish(Arc::clone(&table.schema))?))?;
+        self.add(rows, Dataset::Instructions, |table| Ok(instructions.finish(Arc::clone(&table.schema))?))?;
+        self.add(rows, Dataset::TokenBalances, |table| Ok(balances.finish(Arc::clone(&table.schema))?))
     }
 
     /// Begins the files of a track.

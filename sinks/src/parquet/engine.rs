@@ -17,8 +17,9 @@ use super::planner::{Load, Planner, Skip, Step};
 use super::range::CommitRange;
 use super::schema::EncodeError;
 
-/// Slots whose rows are made at once: enough for every core, few enough that their rows are no burden to memory.
-const LOADS_AT_ONCE: usize = 16;
+/// Slots whose rows are made at once, for each core: a second one for the core that is done first. Their rows are several
+/// megabytes a slot, which are written again sooner the fewer there are.
+const LOADS_PER_CORE: usize = 2;
 
 /// Why the sink can't go on.
 #[derive(Debug, Error)]
@@ -143,7 +144,7 @@ impl<D: Disk> Engine<D> {
         match step {
             Step::Encode(range, track, load) => {
                 loads.push((range, track, load));
-                if loads.len() >= LOADS_AT_ONCE {
+                if loads.len() >= LOADS_PER_CORE * rayon::current_num_threads() {
                     self.encode(loads)?;
                 }
             }

@@ -104,8 +104,8 @@ impl InstructionRows {
         self.data.push(instruction.data.of(row.body));
     }
 
-    /// The rows.
-    pub(crate) fn finish(mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
+    /// The rows; what is added next begins another batch.
+    pub(crate) fn finish(&mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
         RecordBatch::try_new(
             schema,
             vec![

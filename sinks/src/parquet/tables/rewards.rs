@@ -61,7 +61,7 @@ pub(crate) fn batch(
     for (position, reward) in rewards.iter().enumerate() {
         slots.append_value(slot);
         index.append_value(position as u32);
-        pubkey.push_key_text(reward.pubkey, texts);
+        pubkey.push_key_text(reward.pubkey.as_bytes(), texts);
         lamports.append_value(reward.lamports);
         post_balance.append_value(reward.post_balance);
         reward_type.push_option(reward_type_name(reward.reward_type).map(str::as_bytes));

@@ -89,16 +89,16 @@ impl TokenBalanceRows {
 
     fn push_balance(&mut self, balance: &TokenBalance, body: &[u8], texts: &mut KeyTexts) {
         self.account_index.append_value(balance.account_index);
-        self.mint.push_key_text(balance.mint.text(body), texts);
-        self.owner.push_key_text(balance.owner.text(body), texts);
-        self.program_id.push_key_text(balance.program_id.text(body), texts);
+        self.mint.push_key_text(balance.mint.of(body), texts);
+        self.owner.push_key_text(balance.owner.of(body), texts);
+        self.program_id.push_key_text(balance.program_id.of(body), texts);
         self.amount.append_option(balance.amount.text(body).parse().ok());
         // A mint's decimals are a byte on the chain.
         self.decimals.append_value(u8::try_from(balance.decimals).unwrap_or(u8::MAX));
     }
 
-    /// The rows.
-    pub(crate) fn finish(mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
+    /// The rows; what is added next begins another batch.
+    pub(crate) fn finish(&mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
         RecordBatch::try_new(
             schema,
             vec![

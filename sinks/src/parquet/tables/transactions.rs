@@ -178,8 +178,8 @@ impl TransactionRows {
         self.outcome.push(transaction, body, texts, errors);
     }
 
-    /// The rows.
-    pub(crate) fn finish(self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
+    /// The rows; what is added next begins another batch.
+    pub(crate) fn finish(&mut self, schema: SchemaRef) -> Result<RecordBatch, ArrowError> {
         let mut columns = self.message.finish()?;
         columns.extend(self.outcome.finish()?);
         RecordBatch::try_new(schema, columns)
@@ -244,7 +244,7 @@ impl MessageRows {
         self.config.push(transaction.config);
     }
 
-    fn finish(mut self) -> Result<Vec<ArrayRef>, ArrowError> {
+    fn finish(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
         let [signers, readonly_signers, readonly] = &mut self.header;
         Ok(vec![
             Arc::new(self.slot.finish()),
@@ -292,7 +292,7 @@ impl LookupRows {
         self.lists.end_row(self.account_key.len());
     }
 
-    fn finish(self) -> Result<ArrayRef, ArrowError> {
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let columns = vec![
             self.account_key.finish()?,
             self.writable_indexes.finish_binary()?,
@@ -320,10 +320,10 @@ impl ConfigRows {
         }
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(self.priority_fee.finish())];
         columns.extend(self.limits.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef));
-        let nulls = NullBuffer::from(self.present);
+        let nulls = NullBuffer::from(std::mem::take(&mut self.present));
         Ok(Arc::new(StructArray::try_new(config_fields(), columns, Some(nulls))?))
     }
 }
@@ -406,9 +406,9 @@ impl OutcomeRows {
         }
     }
 
-    fn finish(mut self) -> Result<Vec<ArrayRef>, ArrowError> {
-        let [pre_balances, post_balances] = self.balances;
-        let [(writable, writable_keys), (readonly, readonly_keys)] = self.loaded;
+    fn finish(&mut self) -> Result<Vec<ArrayRef>, ArrowError> {
+        let [pre_balances, post_balances] = &mut self.balances;
+        let [(writable, writable_keys), (readonly, readonly_keys)] = &mut self.loaded;
         Ok(vec![
             self.err.finish_text()?,
             Arc::new(self.fee.finish()),
@@ -440,7 +440,7 @@ impl BalanceRows {
         self.lists.end_row(self.lamports.len());
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    fn finish(&mut self) -> Result<ArrayRef, ArrowError> {
         self.lists.finish(Arc::new(self.lamports.finish()))
     }
 }
