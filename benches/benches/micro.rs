@@ -26,7 +26,7 @@ const SLOTS: u64 = 2;
 const BATCH_UPDATES: usize = 256;
 
 fn updates(feed: &Feed) -> Vec<Update> {
-    let frames = feed.endpoints.first().expect("one endpoint").iter();
+    let frames = feed.frames.iter();
     let frames = frames.map(|bytes| Frame::try_new(bytes.clone()).expect("the cluster's own frame"));
     let session = SessionId { endpoint: 0, number: 0 };
     frames.map(|frame| Update { frame, session, received_at: Timestamp(1), lease: None }).collect()
@@ -58,7 +58,7 @@ fn group<'c>(criterion: &'c mut Criterion, name: &str, count: usize) -> Benchmar
 }
 
 fn wire(criterion: &mut Criterion) {
-    let feed = Feed::generate(SLOTS, 1).expect("a perfect cluster");
+    let feed = Feed::generate(SLOTS).expect("a perfect cluster");
     let updates = updates(&feed);
     let mut group = group(criterion, "wire", updates.len());
     group.bench_function("scan", |bencher| {
@@ -74,7 +74,7 @@ fn wire(criterion: &mut Criterion) {
 }
 
 fn stages(criterion: &mut Criterion) {
-    let feed = Feed::generate(SLOTS, 1).expect("a perfect cluster");
+    let feed = Feed::generate(SLOTS).expect("a perfect cluster");
     let updates = updates(&feed);
     let firsts = batches(&updates);
     let mut group = group(criterion, "stages", updates.len());
@@ -108,7 +108,7 @@ fn base58(criterion: &mut Criterion) {
 
 /// The whole sink, from blocks to durable files.
 fn parquet(criterion: &mut Criterion) {
-    let feed = Feed::generate(COMMIT_SLOTS + 1, 1).expect("a perfect cluster");
+    let feed = Feed::generate(COMMIT_SLOTS + 1).expect("a perfect cluster");
     let checked = run(&mut Dedupe::new(Default::default()), batches(&updates(&feed)));
     let blocks: Batch = run(&mut gap_detector(), checked)
         .into_iter()

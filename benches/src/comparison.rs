@@ -31,7 +31,7 @@ struct Cli {
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Slots that are served: a multiple of 54, and one more.
-    #[arg(long, default_value_t = 109)]
+    #[arg(long, default_value_t = 217)]
     slots: u64,
     /// Who takes part: bare, ingest-1, ingest-3, parquet. Default: all.
     #[arg(long, value_delimiter = ',', default_values_t = Contender::ALL)]
@@ -162,12 +162,16 @@ impl Drop for ServerProcess {
 }
 
 fn serve(slots: u64) -> Result<()> {
-    let mut feed = Feed::generate(slots, ENDPOINTS)?;
-    let (updates, bytes, whole, in_files) = (feed.updates(), feed.bytes(), feed.whole(), feed.in_files());
-    let endpoints = std::mem::take(&mut feed.endpoints);
+    let feed = Feed::generate(slots)?;
     Runtime::new()?.block_on(async {
-        let server = Server::start(endpoints).await?;
-        say(&Served { urls: server.urls.clone(), updates, bytes, whole, in_files })?;
+        let server = Server::start(&feed.frames, ENDPOINTS).await?;
+        say(&Served {
+            urls: server.urls.clone(),
+            updates: feed.updates(),
+            bytes: feed.bytes(),
+            whole: feed.whole(),
+            in_files: feed.in_files(),
+        })?;
         tokio::select! {
             ended = server.join() => ended,
             ended = tokio::task::spawn_blocking(until_input_ends) => ended?,

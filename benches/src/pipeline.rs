@@ -94,14 +94,13 @@ mod tests {
     use crate::server::Server;
 
     async fn run_on_feed(contender: Contender, slots: u64) -> (Feed, Option<Tally>, tempfile::TempDir) {
-        let mut feed = Feed::generate(slots, contender.endpoints()).expect("a perfect cluster");
-        let served_updates = feed.updates();
-        let server = Server::start(std::mem::take(&mut feed.endpoints)).await.expect("free ports");
+        let feed = Feed::generate(slots).expect("a perfect cluster");
+        let server = Server::start(&feed.frames, contender.endpoints()).await.expect("free ports");
         let folder = tempfile::tempdir().expect("a folder");
         let served = Served {
             urls: server.urls.clone(),
-            updates: served_updates,
-            bytes: 0,
+            updates: feed.updates(),
+            bytes: feed.bytes(),
             whole: feed.whole(),
             in_files: feed.in_files(),
         };

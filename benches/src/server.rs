@@ -33,16 +33,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves the frames of each endpoint on a free port of its own.
+    /// Serves the frames as so many endpoints, each on a free port of its own.
     ///
     /// # Errors
     /// If there is no free port.
-    pub async fn start(endpoints: Vec<Vec<Bytes>>) -> Result<Self> {
+    pub async fn start(frames: &Arc<[Bytes]>, endpoints: usize) -> Result<Self> {
         let mut server = Self { urls: Vec::new(), tasks: JoinSet::new() };
-        for frames in endpoints {
+        for _ in 0..endpoints {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
             server.urls.push(format!("http://{}", listener.local_addr()?));
-            let service = Subscribe { frames: Arc::from(frames) };
+            let service = Subscribe { frames: Arc::clone(frames) };
             let incoming = TcpListenerStream::new(listener)
                 .and_then(|accepted| ready(accepted.set_nodelay(true).map(|()| accepted)));
             let serving = tonic::transport::Server::builder().add_service(service);
