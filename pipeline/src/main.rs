@@ -39,6 +39,8 @@ enum Command {
     Demo(commands::demo::DemoArgs),
     /// Audit an output folder offline; exit code 1 if it does not keep its promises.
     Verify(commands::verify::VerifyArgs),
+    /// Prove the slots of recorded streams by their proof-of-history chains; exit code 1 if one breaks.
+    Prove(commands::prove::ProveArgs),
     /// Serve a simulated Solana cluster: Yellowstone endpoints and an RPC node, for any client.
     Cluster(commands::cluster::ClusterArgs),
     /// Check pipelines without running them; exit code 78 if one has errors.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Run(args) => on_runtime(commands::run::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Prove(args) => commands::prove::run(&args),
         Command::Cluster(args) => on_runtime(commands::cluster::run(args)),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Graph(args) => commands::graph::run(&args),

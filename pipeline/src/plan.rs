@@ -142,7 +142,7 @@ fn read_stdin() -> io::Result<Vec<u8>> {
 pub struct EdgeOptions {
     /// Most items in flight. Default 65536: three slots of mainnet.
     pub capacity_items: Option<usize>,
-    /// Most bytes in flight. Default 64MiB: an epoch-boundary block fits.
+    /// Most bytes in flight. Default 16MiB: five slots of mainnet's transactions. What is larger passes alone.
     #[serde(with = "sluice_config::units::option_bytes")]
     #[schemars(with = "Option<String>")]
     pub capacity_bytes: Option<usize>,

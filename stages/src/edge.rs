@@ -35,7 +35,7 @@ pub enum WhenFull {
 pub struct EdgeConfig {
     /// Most items in flight. Default 65,536: three slots of mainnet.
     pub capacity_items: usize,
-    /// Most bytes in flight. Default 64 MiB: an epoch-boundary block fits.
+    /// Most bytes in flight. Default 16 MiB: five slots of mainnet's transactions. What is larger passes alone.
     pub capacity_bytes: usize,
     /// What happens beyond.
     pub when_full: WhenFull,
@@ -43,7 +43,7 @@ pub struct EdgeConfig {
 
 impl Default for EdgeConfig {
     fn default() -> Self {
-        Self { capacity_items: 65_536, capacity_bytes: 64 << 20, when_full: WhenFull::Block }
+        Self { capacity_items: 65_536, capacity_bytes: 16 << 20, when_full: WhenFull::Block }
     }
 }
 

@@ -467,7 +467,7 @@ impl Pass<'_> {
 
     #[inline]
     fn text(self, field: &Field<'_>) -> Result<Place, WireError> {
-        Ok(self.place(field.text()?.as_bytes()))
+        Ok(self.place(field.text_bytes()?))
     }
 
     fn instruction(self, mut reader: Reader<'_>) -> Result<Instruction, WireError> {
@@ -535,7 +535,7 @@ impl Pass<'_> {
                 2 => balance.decimals = field.index()?,
                 3 => balance.amount = self.text(&field)?,
                 4 => {
-                    field.text()?;
+                    field.text_bytes()?;
                 }
                 _ => {}
             }

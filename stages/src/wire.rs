@@ -7,6 +7,17 @@
 
 use thiserror::Error;
 
+/// Bits of a tag that hold the wire type; the field's number is above.
+const TYPE_BITS: u32 = 3;
+/// The tag of field 1 with wire type 0.
+const SMALLEST_TAG: u8 = 1 << TYPE_BITS;
+/// The bits that say of a tag's first byte that it is the last, and the wire type.
+const SHORT_TAG_AND_TYPE: u8 = 0x87;
+/// Wire type 0, in a tag of one byte.
+const TYPE_VARINT: u8 = 0;
+/// Wire type 2, in a tag of one byte.
+const TYPE_BYTES: u8 = 2;
+
 /// What is wrong with a message, and in which field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{message}.{field}: {fault}")]
@@ -118,6 +129,16 @@ impl<'a> Field<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| self.error(Fault::Utf8))
     }
 
+    /// The bytes of a text that was checked to be one; most are ASCII, which is seen at once.
+    #[inline]
+    pub fn text_bytes(&self) -> Result<&'a [u8], WireError> {
+        let bytes = self.bytes()?;
+        if bytes.is_ascii() || std::str::from_utf8(bytes).is_ok() {
+            return Ok(bytes);
+        }
+        Err(self.error(Fault::Utf8))
+    }
+
     /// The value as a key, hash or signature of `N` bytes.
     #[inline]
     pub fn array<const N: usize>(&self) -> Result<&'a [u8; N], WireError> {
@@ -186,13 +207,38 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, `None` at the end of the message.
-    #[inline]
+    ///
+    /// Nearly all fields have a tag of one byte and a length of one or two; those are read here, where the compiler can
+    /// see what the caller wants of them.
+    #[inline(always)]
     pub fn next_field(&mut self) -> Result<Option<Field<'a>>, WireError> {
+        if let [tag, first, tail @ ..] = self.rest
+            && *tag >= SMALLEST_TAG
+        {
+            let number = u32::from(*tag >> TYPE_BITS);
+            let short = match (*tag & SHORT_TAG_AND_TYPE, tail) {
+                (TYPE_VARINT, tail) if *first < 0x80 => Some((Value::Varint(u64::from(*first)), tail)),
+                (TYPE_BYTES, tail) if *first < 0x80 => split_value(tail, usize::from(*first)),
+                (TYPE_BYTES, [second, tail @ ..]) if *second < 0x80 => {
+                    split_value(tail, usize::from(*first & 0x7f) | usize::from(*second) << 7)
+                }
+                _ => None,
+            };
+            if let Some((value, rest)) = short {
+                self.rest = rest;
+                return Ok(Some(Field { number, value, message: self.message }));
+            }
+        }
+        self.next_long_field()
+    }
+
+    #[inline(never)]
+    fn next_long_field(&mut self) -> Result<Option<Field<'a>>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let tag = take_varint(&mut self.rest).map_err(|fault| self.error(0, fault))?;
-        let number = match u32::try_from(tag >> 3) {
+        let number = match u32::try_from(tag >> TYPE_BITS) {
             Ok(number) if number != 0 && tag <= u64::from(u32::MAX) => number,
             _ => return Err(self.error(0, Fault::FieldNumber)),
         };
@@ -230,6 +276,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The value of `length` bytes, and what is behind it.
+#[inline(always)]
+fn split_value(tail: &[u8], length: usize) -> Option<(Value<'_>, &[u8])> {
+    let (bytes, rest) = tail.split_at_checked(length)?;
+    Some((Value::Bytes(bytes), rest))
+}
+
 #[inline]
 fn take_varint(rest: &mut &[u8]) -> Result<u64, Fault> {
     if let [first, tail @ ..] = *rest
@@ -241,7 +294,32 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, Fault> {
     take_long_varint(rest)
 }
 
+/// Eight bytes at once: a varint's end is its first byte without the highest bit.
+#[inline]
 fn take_long_varint(rest: &mut &[u8]) -> Result<u64, Fault> {
+    const HIGHEST_BITS: u64 = 0x8080_8080_8080_8080;
+    if let Some(word) = rest.first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & HIGHEST_BITS;
+        if ends != 0 {
+            let bits = ends.trailing_zeros() + 1;
+            *rest = &rest[(bits / 8) as usize..];
+            return Ok(join_sevens(word & (u64::MAX >> (u64::BITS - bits))));
+        }
+    }
+    take_varint_by_byte(rest)
+}
+
+/// Puts the lower seven bits of each byte together.
+#[inline]
+fn join_sevens(bytes: u64) -> u64 {
+    let pairs = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
+#[inline(never)]
+fn take_varint_by_byte(rest: &mut &[u8]) -> Result<u64, Fault> {
     let mut number = 0_u64;
     for (position, &byte) in rest.iter().enumerate().take(10) {
         // The tenth byte holds the 64th bit alone.
@@ -280,6 +358,21 @@ mod tests {
     }
 
     #[test]
+    fn lengths_of_one_two_and_three_bytes_are_read_alike() {
+        for length in [0, 1, 127, 128, 129, 16_383, 16_384, 20_000] {
+            let mut bytes = vec![0x12];
+            prost::encoding::encode_varint(length, &mut bytes);
+            let start = bytes.len();
+            bytes.resize(start + length as usize, 7);
+            let field = first(&bytes).expect("valid").expect("one field");
+            assert_eq!((field.number, field.bytes()), (2, Ok(&bytes[start..])));
+            if length > 0 {
+                assert_eq!(first(&bytes[..bytes.len() - 1]).expect_err("cut").fault, Fault::Truncated);
+            }
+        }
+    }
+
+    #[test]
     fn groups_and_field_zero_are_refused() {
         assert_eq!(first(&[0x0b]).expect_err("group").fault, Fault::WireType(3));
         assert_eq!(first(&[0x00, 1]).expect_err("field 0").fault, Fault::FieldNumber);
@@ -298,6 +391,17 @@ mod tests {
             prost::encoding::encode_varint(number, &mut bytes);
             let field = first(&bytes).expect("valid").expect("one field");
             prop_assert_eq!(field.varint(), Ok(number));
+        }
+
+        #[test]
+        fn packed_varints_agree_with_prost(numbers: Vec<u64>, shifts in proptest::collection::vec(0..64_u32, 100)) {
+            let numbers: Vec<u64> = numbers.iter().zip(shifts).map(|(number, shift)| number >> shift).collect();
+            let mut packed = Vec::new();
+            numbers.iter().for_each(|&number| prost::encoding::encode_varint(number, &mut packed));
+            let field = Field { number: 1, value: Value::Bytes(&packed), message: "M" };
+            let mut read = Vec::new();
+            field.each_varint(|number| read.push(number)).expect("valid");
+            prop_assert_eq!(read, numbers);
         }
 
         #[test]

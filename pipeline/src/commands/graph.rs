@@ -136,7 +136,7 @@ fn text(plan: &Plan) -> String {
     rows.iter().map(line).collect()
 }
 
-/// "← ams, us (65536 items, 64MiB, block)"; inputs with the same bounds share them.
+/// "← ams, us (65536 items, 16MiB, block)"; inputs with the same bounds share them.
 fn reads(plan: &Plan, node: &PlanNode) -> String {
     let mut groups: Vec<(EdgeConfig, Vec<&str>)> = Vec::new();
     for edge in &node.inputs {
@@ -281,13 +281,13 @@ mod tests {
 ○    ams   yellowstone
 │ ○  us    yellowstone
 ├─┤
-● │  all   merge        ← ams, us (65536 items, 64MiB, block)
+● │  all   merge        ← ams, us (65536 items, 16MiB, block)
 │ │
-● │  once  dedupe       ← all (10 items, 64MiB, block)
+● │  once  dedupe       ← all (10 items, 16MiB, block)
 │ │
-│ ●  slow  batcher      ← us (65536 items, 64MiB, block)
+│ ●  slow  batcher      ← us (65536 items, 16MiB, block)
 ├─┘
-■    none  discard      ← once (65536 items, 64MiB, block); slow (65536 items, 64MiB, drop_newest)
+■    none  discard      ← once (65536 items, 16MiB, block); slow (65536 items, 16MiB, drop_newest)
 ";
         let shown = drawn(GraphFormat::Text);
         assert_eq!(shown, expected, "\n{shown}");
@@ -298,7 +298,7 @@ mod tests {
         let shown = drawn(GraphFormat::Dot);
         assert!(shown.starts_with("digraph \"two \\\"ways\\\"\" {\n"), "{shown}");
         assert!(shown.contains("  \"ams\" [shape=cds, label=\"ams\\nyellowstone\"];\n"), "{shown}");
-        let lossy = "  \"slow\" -> \"none\" [style=dashed, label=\"65536 items\\n64MiB\\ndrop_newest\"];\n";
+        let lossy = "  \"slow\" -> \"none\" [style=dashed, label=\"65536 items\\n16MiB\\ndrop_newest\"];\n";
         assert!(shown.contains(lossy), "{shown}");
         assert!(shown.ends_with("}\n"));
     }
@@ -307,6 +307,6 @@ mod tests {
     fn mermaid_calls_nodes_by_position() {
         let shown = drawn(GraphFormat::Mermaid);
         assert!(shown.contains("  n0([\"ams<br/>yellowstone\"])\n"), "{shown}");
-        assert!(shown.contains("  n4 -.->|\"65536 items, 64MiB, drop_newest\"| n5\n"), "{shown}");
+        assert!(shown.contains("  n4 -.->|\"65536 items, 16MiB, drop_newest\"| n5\n"), "{shown}");
     }
 }

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod demo;
 pub mod graph;
 pub mod list;
+pub mod prove;
 pub mod run;
 pub mod validate;
 pub mod verify;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use sluice_sinks::verify::{Report, VerifyOptions, verify};
 
+/// Lines of stdout that are kept for whoever waits for one: far more than any test prints.
+const MAX_LINES: usize = 10_000;
 /// How long a condition may take before the test gives up: many times what a slow machine needs.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often a condition is looked at.
@@ -42,11 +44,11 @@ impl Process {
         let mut child = command.spawn().expect("the binary is there");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(MAX_LINES);
         // Whatever nobody waits for is read all the same, so that the child never waits for a pipe.
         thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                sender.send(line).ok();
+                sender.try_send(line).ok();
             }
         });
         let log = Arc::new(Mutex::new(String::new()));

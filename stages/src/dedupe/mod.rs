@@ -31,8 +31,8 @@ use crate::transaction::{Transaction, check};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DedupeOptions {
-    /// How many slots behind the highest finalized one repeats are still known. Default 32: a replay that starts at the
-    /// last finalized slot of a lagging endpoint.
+    /// How many slots behind the highest finalized one repeats are still known. Default 8: final is what was processed
+    /// some 32 slots ago, so an endpoint may be 16 seconds late; each slot more holds its frames in memory.
     pub keep_slots: u64,
     /// How many slots behind the tip repeats are known at most, for streams on which nothing becomes final. Default 512.
     pub max_slots: u64,
@@ -40,7 +40,7 @@ pub struct DedupeOptions {
 
 impl Default for DedupeOptions {
     fn default() -> Self {
-        Self { keep_slots: 32, max_slots: 512 }
+        Self { keep_slots: 8, max_slots: 512 }
     }
 }
 

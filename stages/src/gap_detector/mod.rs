@@ -47,7 +47,7 @@ pub struct GapDetectorOptions {
     #[serde(with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub extras_grace: Duration,
-    /// How many slots behind the highest finalized one a slot stays open. Default 32.
+    /// How many slots behind the highest finalized one a slot stays open. Default 8, as in `dedupe`.
     pub keep_slots: u64,
     /// How many slots behind the tip a slot stays open at most. Default 512.
     pub max_open_slots: u64,
@@ -58,7 +58,7 @@ impl Default for GapDetectorOptions {
         Self {
             grace: Duration::from_secs(1),
             extras_grace: Duration::from_secs(2),
-            keep_slots: 32,
+            keep_slots: 8,
             max_open_slots: 512,
         }
     }
@@ -103,6 +103,9 @@ impl SessionState {
 /// Slots above a slot in which its children are looked for: no leader's turn is skipped for longer.
 const FORK_SLOTS: u64 = 64;
 
+/// The statuses of a slot that were passed on, each with the version that it was about.
+type Told = SmallVec<[(SlotStatus, Option<Hash>); 8]>;
+
 /// Slots that a session is remembered for: more than any bank is behind its parent.
 const REMEMBERED_SLOTS: usize = 128;
 
@@ -138,7 +141,7 @@ pub struct GapDetector {
     /// Slots whose deliveries contradict each other.
     contradicted: BTreeSet<Slot>,
     dirty: BTreeSet<Slot>,
-    statuses: BTreeMap<Slot, SmallVec<[(SlotStatus, Option<Hash>); 8]>>,
+    statuses: BTreeMap<Slot, Told>,
     scratch: Transaction,
     counters: Counters,
 }
@@ -465,7 +468,7 @@ impl GapDetector {
             open.emitted.retain(|(hash, _)| *hash != blockhash);
             open.emitted.push((blockhash, parts));
             self.on_whole(slot, lacks, before.is_some(), out);
-            out.push(Item::Block(Arc::new(block)));
+            out.push(Item::Block(Arc::from(block)));
         }
         false
     }

@@ -119,7 +119,7 @@ pub(crate) enum Assembly {
     /// What was delivered contradicts itself.
     Contradiction(&'static str),
     /// Transactions are whole; other parts are as they are.
-    Block(Block),
+    Block(Box<Block>),
 }
 
 impl OpenSlot {
@@ -262,7 +262,7 @@ impl OpenSlot {
             Ok(part) => part,
             Err(reason) => return Assembly::Contradiction(reason),
         };
-        Assembly::Block(Block {
+        Assembly::Block(Box::new(Block {
             meta: *meta,
             meta_update: meta_update.clone(),
             transactions,
@@ -270,7 +270,7 @@ impl OpenSlot {
             accounts: assemble_accounts(&lanes, scope.accounts),
             way,
             vouched: None,
-        })
+        }))
     }
 
     /// The meta with the highest count among those of this version: where counts differ, somebody is wrong, and closing

@@ -30,6 +30,7 @@ pub mod chain;
 mod diagnosis;
 mod merkle;
 mod prover;
+pub mod recording;
 mod shell;
 
 use std::time::Duration;

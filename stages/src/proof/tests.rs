@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sluice_cluster::ledger::{Block as Told, hash, verify};
+use sluice_cluster::ledger::{Block as Told, hash, load_bytes, verify};
 use sluice_cluster::{GeneratedLedger, Ledger, Lie};
 use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
 use yellowstone_grpc_proto::prelude::SubscribeUpdateTransaction;
 
 use super::chain::{Break, History, Reason};
+use super::recording::{Finding, Recordings};
 use super::*;
 use crate::batch::{Batch, Item, Missing, Update};
 use crate::block::{Block, Part, Way};
@@ -281,4 +282,38 @@ fn reasons_have_words_of_their_own() {
     let reasons = [Reason::NoEntries, Reason::Parent, Reason::Tick, Reason::Transactions, Reason::EntrySplit];
     let words: BTreeSet<&str> = reasons.into_iter().map(Reason::word).collect();
     assert_eq!(words.len(), reasons.len());
+}
+
+const FULL_STREAM: &[u8] =
+    include_bytes!("../../../tests/cluster/data/testvalidator-full-stream.subscribe_updates.bin.zst");
+const REPLAY: &[u8] =
+    include_bytes!("../../../tests/cluster/data/testvalidator-from-slot-replay.subscribe_updates.bin.zst");
+
+/// The number of proven slots of recordings, and what is said of the others.
+fn findings(files: &[&[u8]]) -> (usize, Vec<(u64, Finding)>) {
+    let mut recordings = Recordings::default();
+    for (endpoint, bytes) in files.iter().enumerate() {
+        for frame in load_bytes("recording", bytes, None).expect("a file of the project").frames {
+            recordings.take(endpoint, frame.body).expect("a real server's frame");
+        }
+    }
+    let (proven, rest): (Vec<_>, Vec<_>) =
+        recordings.prove().into_iter().partition(|(_, finding)| matches!(finding, Finding::Proven(_)));
+    (proven.len(), rest)
+}
+
+#[test]
+fn a_real_stream_proves_but_for_the_slots_that_it_joined_and_left_in_the_middle() {
+    let (proven, rest) = findings(&[FULL_STREAM]);
+    assert_eq!((proven, rest), (135, vec![(77, Finding::Joined), (213, Finding::Unfinished)]));
+}
+
+#[test]
+fn a_real_replay_that_lost_an_entry_is_caught_and_a_second_endpoint_makes_up_for_it() {
+    let (_, rest) = findings(&[REPLAY]);
+    let lost = Finding::Broken(Break { index: 64, reason: Reason::Unfinished });
+    assert_eq!(rest[..2], [(112, lost), (121, Finding::Joined)]);
+    assert!(rest[2..].iter().all(|(_, finding)| *finding == Finding::Unfinished), "{rest:?}");
+    let (proven, rest) = findings(&[REPLAY, FULL_STREAM]);
+    assert_eq!((proven, rest), (135, vec![(77, Finding::Joined), (213, Finding::Unfinished)]));
 }

@@ -61,10 +61,12 @@ impl ReplayError {
         }
     }
 
-    /// The first slot that the endpoint can replay, if that is what it said.
+    /// The first slot that the endpoint can replay, if that is what it said; `Slot::MAX` if it said that it replays
+    /// nothing.
     pub fn first_available(&self) -> Option<Slot> {
         match self {
             Self::Endpoint(Failure { kind: FailureKind::ReplayTooOld { available }, .. }) => *available,
+            Self::Endpoint(Failure { kind: FailureKind::ReplayUnsupported, .. }) => Some(Slot::MAX),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use sluice_cluster::{Emission, Level, Subscription};
 use sluice_stages::batch::{EndpointId, SessionId, Update};
 use sluice_stages::frame::{Frame, Kind};
 use sluice_stages::recovery::plan::{Fetch, Fetched};
-use sluice_stages::recovery::replay::Collector;
+use sluice_stages::recovery::replay::{Collector, ReplayError};
 use sluice_stages::slot::Slot;
 use sluice_stages::yellowstone::{Failure, FailureKind, YellowstoneOptions, request};
 
@@ -129,9 +129,7 @@ fn hand_on(slots: Vec<(Slot, Vec<Update>)>, results: &mut Vec<Fetched>) {
 }
 
 fn failed(kind: FailureKind) -> Fetched {
-    let first_available = match kind {
-        FailureKind::ReplayTooOld { available } => available,
-        _ => None,
-    };
-    Fetched::Failed { reason: kind.name().to_owned(), retry_after: None, first_available }
+    let error = ReplayError::from(Failure::of(kind));
+    let first_available = error.first_available();
+    Fetched::Failed { reason: error.to_string(), retry_after: None, first_available }
 }

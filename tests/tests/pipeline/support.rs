@@ -89,9 +89,9 @@ impl Lossless {
             "[stages.whole]\ntype = \"recovery\"\ninputs = [\"slots\"]\n{RECOVERY_OPTIONS}{recovery}"
         )
         .expect("a string takes everything");
-        write!(
+        writeln!(
             text,
-            "rpc = {{ url = \"{rpc_url}\", requests_per_second = 500, burst = 500, timeout = \"2s\" }}\n"
+            "rpc = {{ url = \"{rpc_url}\", requests_per_second = 500, burst = 500, timeout = \"2s\" }}"
         )
         .expect("a string takes everything");
         let settled = if self.proof.is_some() { "proven" } else { "whole" };

@@ -61,7 +61,7 @@ impl Assembler {
         let mut blocks = Vec::new();
         for blockhash in open.versions() {
             match open.assemble(blockhash, self.scope_of(way), way) {
-                Assembly::Block(block) => blocks.push(self.complete(block, way)),
+                Assembly::Block(block) => blocks.push(self.complete(*block, way)),
                 Assembly::Incomplete => return Err("transactions are missing".to_owned()),
                 Assembly::Contradiction(reason) => return Err(reason.to_owned()),
             }

@@ -427,14 +427,16 @@ impl Planner {
         Some(Fetch::List { first, last })
     }
 
+    /// Content goes first: without it nothing can be committed.
     fn next_search(&mut self, now: Timestamp) -> Option<Fetch> {
-        let due: Vec<Slot> = self
-            .searches
-            .iter()
-            .filter(|(_, search)| search.is_due(now, self.options.hedge_after))
-            .map(|(&slot, _)| slot)
-            .take(self.options.batch_size)
-            .collect();
+        [Missing::Content, Missing::Extras].into_iter().find_map(|missing| self.next_search_for(missing, now))
+    }
+
+    fn next_search_for(&mut self, missing: Missing, now: Timestamp) -> Option<Fetch> {
+        let is_due =
+            |search: &Search| search.missing == missing && search.is_due(now, self.options.hedge_after);
+        let due = self.searches.iter().filter(|(_, search)| is_due(search)).map(|(&slot, _)| slot);
+        let due: Vec<Slot> = due.take(self.options.batch_size).collect();
         due.iter().find_map(|&slot| self.fetch_for(slot, &due, now))
     }
 

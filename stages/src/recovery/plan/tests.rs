@@ -330,3 +330,28 @@ fn a_slot_that_is_asked_for_again_comes_from_who_has_not_delivered_it_and_from_r
     }
     assert_eq!(asked, [0, 1, 0, 1, 0, 1]);
 }
+
+#[test]
+fn content_is_fetched_before_extras_of_lower_slots() {
+    let mut planner = replayer(Scope { entries: Want::Everything, ..TRANSACTIONS });
+    planner.options.max_in_flight = 1;
+    let extras = Gap { first: 10, last: 10, missing: Missing::Extras };
+    planner.on_batch(Timestamp(0), vec![Item::Gap(extras)], &mut Output::default());
+    gap(&mut planner, 20, 20);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [replay_of(0, 20)]);
+}
+
+#[test]
+fn an_endpoint_that_replays_nothing_is_not_asked_again() {
+    let mut planner = replayer(Scope { entries: Want::Everything, ..TRANSACTIONS });
+    let extras = Gap { first: 10, last: 10, missing: Missing::Extras };
+    planner.on_batch(Timestamp(0), vec![Item::Gap(extras)], &mut Output::default());
+    for endpoint in [0, 1] {
+        assert_eq!(fetches(&mut planner, Timestamp(0)), [replay_of(endpoint, 10)]);
+        let unsupported =
+            Fetched::Failed { reason: String::new(), retry_after: None, first_available: Some(Slot::MAX) };
+        planner.on_fetched(Timestamp(0), replay_of(endpoint, 10), unsupported, &mut Output::default());
+    }
+    assert!(fetches(&mut planner, Timestamp(u64::MAX / 2)).is_empty());
+    assert!(planner.searches.is_empty(), "nobody else has them");
+}

@@ -35,7 +35,10 @@ async fn answer(mut stream: TcpStream, manner: usize) {
     // What became of a write does not matter: the client may have had enough.
     match manner {
         0 => {
-            stream.read(&mut request).await.ok();
+            let asked = stream.read(&mut request).await.unwrap_or(0);
+            if asked == 0 {
+                return;
+            }
             let page =
                 "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 13\r\n\r\n<html></html>";
             stream.write_all(page.as_bytes()).await.ok();
@@ -49,7 +52,7 @@ async fn answer(mut stream: TcpStream, manner: usize) {
         3 => {
             // A frame of HTTP/2 that claims to be longer than any may be.
             stream.write_all(&[0xff, 0xff, 0xff, 0x00, 0x00, 0, 0, 0, 1]).await.ok();
-            stream.read(&mut request).await.ok();
+            while stream.read(&mut request).await.is_ok_and(|length| length > 0) {}
         }
         _ => {
             // Settings, and then silence.
