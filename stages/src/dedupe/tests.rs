@@ -105,7 +105,7 @@ fn what_is_long_final_is_forgotten_and_discarded() {
         feed(&mut dedupe, [transaction(0, 1, slot, 0, 0)]);
     }
     feed(&mut dedupe, [status(0, None, 150, Some(149), SlotStatus::Finalized)]);
-    assert_eq!(dedupe.slots.len() as u64, 200 - (150 - 32));
+    assert_eq!(dedupe.slots.len() as u64, 200 - (150 - DedupeOptions::default().keep_slots));
     assert!(feed(&mut dedupe, [transaction(1, 1, 20, 0, 0)]).items.is_empty());
     assert_eq!(dedupe.late, 1);
 }
