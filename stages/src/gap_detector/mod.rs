@@ -1,6 +1,6 @@
 //! `gap_detector`: the slot ledger. Messages in; whole slots, their statuses, and gaps out.
 //!
-//! For each open slot the ledger keeps which lane delivered what ([`open_slot`]). A slot goes out as a
+//! For each open slot the ledger keeps which lane delivered what (`open_slot`). A slot goes out as a
 //! [`Block`](crate::block::Block) once a version of it is whole; as late updates, other versions or missing parts come in
 //! it may go out again. A slot that is owed (a child names it as parent, its meta came, or it was confirmed) and not
 //! whole after `grace` is a [`Gap`]. A jump in slot numbers is none: skipped slots are proven by parent links, further

@@ -8,7 +8,7 @@
 //!
 //! A seed decides everything: the ledger, how much goes wrong and where, how endpoints, network and RPC behave, and
 //! every option of the stages ([`Scenario`]). A storm of faults ends in a calm, by the end of which nothing may be
-//! missing. The [`oracle`] compares each block that comes out with the cluster's ground truth, and a run that breaks a
+//! missing. The `oracle` compares each block that comes out with the cluster's ground truth, and a run that breaks a
 //! promise says which and where ([`Failure`]). Mutants ([`Mutant`]) break the pipeline on purpose, so that a test can
 //! show that the oracle would notice.
 

@@ -9,7 +9,7 @@
 //! Nothing that is fetched is believed unchecked: a block goes through the same assembly as the live stream's, has to be
 //! the slot that was asked for, and its parent has to be there, too, or is fetched next, down to what is known. An answer
 //! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
-//! ([`crate::chain`]).
+//! (`chain`).
 
 mod assembler;
 mod search;
