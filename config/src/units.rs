@@ -131,7 +131,7 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len()))
 }
 
-/// A [`Duration`](std::time::Duration) as text.
+/// A [`Duration`] as text.
 pub mod duration {
     use std::fmt;
     use std::time::Duration;
@@ -170,7 +170,7 @@ pub mod duration {
     }
 }
 
-/// A [`Duration`](std::time::Duration) that may be left out. Give the field `#[serde(default)]` too.
+/// A [`Duration`] that may be left out. Give the field `#[serde(default)]` too.
 pub mod option_duration {
     use std::time::Duration;
 
