@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sluice_tests::simulation::{Digest, Failure, Mutant, Report, Scenario, run, run_mutant};
 
 /// Seeds that each run of the tests plays.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 4_000;
 /// Failures that are told in full.
 const TOLD_FAILURES: usize = 8;
 /// Seeds within which each mutant has to be caught.
@@ -30,7 +30,7 @@ fn play_all(seeds: u64) -> Vec<(Scenario, Result<Report, Box<Failure>>)> {
                     let scenario = Scenario::from_seed(seed);
                     let mut result = run(&scenario);
                     if let Ok(report) = &mut result {
-                        // Of two thousand runs only the failures' traces are of interest.
+                        // Of thousands of runs only the failures' traces are of interest.
                         report.trace = String::new();
                     }
                     results.lock().expect("nobody panics while holding it").push((scenario, result));

@@ -537,9 +537,12 @@ impl Planner {
             }
         };
         for mut block in blocks {
-            if let Fetch::Block { commitment, .. } = fetch {
-                block.vouched = Some(commitment);
-            }
+            block.vouched = match fetch {
+                // Whoever forgot that the slot is final is told again.
+                _ if self.chain.canonical(slot) == Some(block.blockhash()) => Some(Commitment::Finalized),
+                Fetch::Block { commitment, .. } => Some(commitment),
+                _ => None,
+            };
             self.want_parent(now, &block.meta);
             self.on_block(now, Arc::new(block), out);
         }

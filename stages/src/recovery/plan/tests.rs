@@ -355,3 +355,17 @@ fn an_endpoint_that_replays_nothing_is_not_asked_again() {
     assert!(fetches(&mut planner, Timestamp(u64::MAX / 2)).is_empty());
     assert!(planner.searches.is_empty(), "nobody else has them");
 }
+
+#[test]
+fn a_replayed_version_that_is_known_to_be_final_is_vouched_for() {
+    let vouched = |version| {
+        let mut planner = replayer(TRANSACTIONS);
+        gap(&mut planner, 10, 10);
+        finalized(&mut planner, 10, Some(hash(10, version)));
+        fetches(&mut planner, Timestamp(0));
+        let out = bring(&mut planner, replay_of(0, 10), 10, whole(10, 9));
+        out.items.iter().find_map(|item| if let Item::Block(block) = item { block.vouched } else { None })
+    };
+    assert_eq!(vouched(0), Some(Commitment::Finalized));
+    assert_eq!(vouched(7), None, "another version is final");
+}
