@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::support::{Cluster, FIRST_SLOT, Pipeline, assert_same, audited, committed, files_before, until};
 
 /// Slots that are played: enough to fill the budget several times.
-const SLOTS: u64 = 400;
+const SLOTS: u64 = 250;
 /// Slots of a file.
 const COMMIT_SLOTS: u64 = 10;
 /// Slots behind the last whole file that may be left: the last one has to become final, and to have a child.
