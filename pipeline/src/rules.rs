@@ -73,6 +73,11 @@ const RULES: &[Rule] = &[
         demand: Demand::OnNoPath("commitment"),
         because: "what it brings back has to be held until it is settled, too",
     },
+    Rule {
+        kind: "proof",
+        demand: Demand::OnNoPath("commitment"),
+        because: "what it holds back has to be fetched again before it is settled",
+    },
 ];
 
 /// Checks every rule on every node that it is about.

@@ -208,6 +208,30 @@ pub struct Arrival {
     pub entries: u32,
     /// Accounts that were written.
     pub accounts: u32,
+    /// What a proof of history said of the version, if it was asked.
+    pub standing: Option<Standing>,
+}
+
+/// How far a version of a slot is proven by its proof of history, in rising order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its chain breaks, or its entries did not come.
+    Failed,
+    /// RPC alone delivered it, without entries: its transactions are counted.
+    Counted,
+    /// Its chain holds.
+    Proven,
+}
+
+impl Standing {
+    /// The word in `arrivals`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Counted => "counted",
+            Self::Proven => "proven",
+        }
+    }
 }
 
 /// What moves along an edge.

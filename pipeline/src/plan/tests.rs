@@ -431,6 +431,33 @@ fn recovery_behind_commitment_is_refused() {
 }
 
 #[test]
+fn proof_behind_commitment_is_refused() {
+    let text = r#"
+[sources.ams]
+type = "yellowstone"
+url = "http://a"
+transactions = true
+entries = true
+[stages.slots]
+type = "gap_detector"
+inputs = ["ams"]
+[stages.final]
+type = "commitment"
+inputs = ["slots"]
+[stages.proven]
+type = "proof"
+inputs = ["final"]
+[sinks.none]
+type = "discard"
+inputs = ["proven"]
+"#;
+    let plan = Plan::parse_with(crate::kinds::KINDS, "p.toml", text, &variables);
+    let diagnostics = plan.expect_err("the wrong way round");
+    let codes: Vec<_> = diagnostics.found().iter().map(|one| one.code).collect();
+    assert_eq!(codes, [Code::MisplacedStage], "{diagnostics}");
+}
+
+#[test]
 fn variables_are_put_in_and_numbers_stay_numbers() {
     let text = WHOLE.replacen(
         "url = \"http://b\"",

@@ -17,7 +17,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use sluice_stages::batch::Arrival;
+use sluice_stages::batch::{Arrival, Standing};
 use sluice_stages::slot::{Slot, Timestamp};
 use thiserror::Error;
 
@@ -172,6 +172,7 @@ fn batch(rows: &[&Arrival]) -> Result<RecordBatch, ArrowError> {
         numbers(|row| row.transactions),
         numbers(|row| row.entries),
         numbers(|row| row.accounts),
+        Arc::new(rows.iter().map(|row| row.standing.map(Standing::name)).collect::<StringArray>()),
     ];
     RecordBatch::try_new(Arc::new(schema()), columns)
 }
@@ -216,6 +217,13 @@ fn schema() -> Schema {
         ),
         column("entries", DataType::UInt32, false, "Entries that came, repeats of others included."),
         column("accounts", DataType::UInt32, false, "Accounts whose writes came."),
+        column(
+            "proof",
+            DataType::Utf8,
+            true,
+            "What the proof of history said of the version: proven, counted (RPC, without entries) or failed; null \
+             without a proof stage.",
+        ),
     ])
 }
 
@@ -237,6 +245,7 @@ mod tests {
             transactions: 7,
             entries: 0,
             accounts: 0,
+            standing: Some(Standing::Proven),
         }
     }
 
@@ -270,6 +279,7 @@ mod tests {
         let rows: Vec<String> =
             reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row").to_string()).collect();
         assert!(rows[0].contains("behind_first_micros: 0") && rows[1].contains("behind_first_micros: 30"));
+        assert!(rows[0].contains("proof: \"proven\""), "{}", rows[0]);
     }
 
     #[test]

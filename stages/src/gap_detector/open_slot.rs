@@ -231,6 +231,7 @@ impl OpenSlot {
             transactions: lane.transactions.count(),
             entries: lane.entries.count(),
             accounts: lane.accounts.len() as u32,
+            standing: None,
         };
         brought.map(arrival).collect()
     }

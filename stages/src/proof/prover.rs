@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::chain::{Break, History};
 use super::{Mode, ProofOptions, REPEAT_AFTER};
-use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Update};
+use crate::batch::{Arrival, Batch, EndpointId, Gap, Item, Missing, Standing, Update};
 use crate::block::{Block, Way};
 use crate::slot::{Hash, Slot, Timestamp};
 use crate::stage::{Event, Metric, Output, Stage};
@@ -120,8 +120,8 @@ pub struct Prover {
     next_ticket: u64,
     /// Slots that were held back, and when they were last asked for.
     refused: BTreeMap<Slot, Timestamp>,
-    /// Versions that passed: one that fails later is not asked for.
-    passed: BTreeMap<Slot, SmallVec<[Hash; 1]>>,
+    /// The best that was found of each version: one that passed and fails later is not asked for.
+    standings: BTreeMap<Slot, SmallVec<[(Hash, Standing); 1]>>,
     newest: Slot,
     counters: Counters,
 }
@@ -136,7 +136,7 @@ impl Prover {
             in_flight: 0,
             next_ticket: 0,
             refused: BTreeMap::new(),
-            passed: BTreeMap::new(),
+            standings: BTreeMap::new(),
             newest: 0,
             counters: Counters::default(),
         }
@@ -147,6 +147,10 @@ impl Prover {
         for item in batch {
             match item {
                 Item::Block(block) if self.options.mode != Mode::Off => self.on_block(now, block, out),
+                Item::Arrivals(arrivals) => {
+                    let marked = arrivals.iter().map(|arrival| self.mark(arrival)).collect();
+                    self.waiting.push_back(Waiting::Ready(Item::Arrivals(marked)));
+                }
                 other => self.waiting.push_back(Waiting::Ready(other)),
             }
         }
@@ -172,6 +176,7 @@ impl Prover {
             Ok(hashes) => {
                 self.counters.proven += 1;
                 self.counters.hashes += hashes;
+                self.note(&task.block, Standing::Proven);
                 true
             }
             Err(flaw) => {
@@ -203,6 +208,7 @@ impl Prover {
             (true, _) => self.begin(block),
             (false, Way::Rpc) => {
                 self.counters.counted += 1;
+                self.note(&block, Standing::Counted);
                 self.pass(block);
             }
             (false, Way::Live | Way::Replay) => {
@@ -226,7 +232,6 @@ impl Prover {
     }
 
     fn pass(&mut self, block: Arc<Block>) {
-        self.note_passed(&block);
         self.waiting.push_back(Waiting::Ready(Item::Block(block)));
     }
 
@@ -236,30 +241,42 @@ impl Prover {
         *self.counters.endpoints.entry(flaw.endpoint).or_default() += 1;
         let Flaw { index, reason, endpoint, .. } = flaw;
         out.report(Event::ProofFailed { slot, index, reason, endpoint });
-        let passed = self.passed.get(&slot).is_some_and(|versions| versions.contains(&block.blockhash()));
+        let passed = self.standing(slot, block.blockhash()) > Some(Standing::Failed);
+        self.note(block, Standing::Failed);
         if self.options.mode == Mode::Enforce && !passed {
             self.refused.insert(slot, now);
             out.requests.push(slot);
         }
     }
 
-    fn note_passed(&mut self, block: &Block) {
-        if self.options.mode == Mode::Enforce {
-            self.refused.remove(&block.slot());
-            self.passed.entry(block.slot()).or_default().push(block.blockhash());
+    fn note(&mut self, block: &Block, standing: Standing) {
+        let standings = self.standings.entry(block.slot()).or_default();
+        match standings.iter_mut().find(|(version, _)| *version == block.blockhash()) {
+            Some((_, best)) => *best = standing.max(*best),
+            None => standings.push((block.blockhash(), standing)),
         }
+        if standing > Standing::Failed {
+            self.refused.remove(&block.slot());
+        }
+    }
+
+    /// The best that was found of a version.
+    fn standing(&self, slot: Slot, version: Hash) -> Option<Standing> {
+        let standings = self.standings.get(&slot)?;
+        standings.iter().find(|(other, _)| *other == version).map(|&(_, standing)| standing)
+    }
+
+    /// Arrivals come long after the slots that they are about.
+    fn mark(&self, arrival: &Arrival) -> Arrival {
+        let standing = arrival.blockhash.and_then(|version| self.standing(arrival.slot, version));
+        Arrival { standing: standing.or(arrival.standing), ..arrival.clone() }
     }
 
     /// Lets a slot that waited go on, or a gap in its place.
     fn settle(&mut self, task: Task, proven: bool) {
         let mine = |waiting: &Waiting| matches!(waiting, Waiting::Proving(ticket) if *ticket == task.ticket);
         let Some(place) = self.waiting.iter().position(mine) else { return };
-        self.waiting[place] = Waiting::Ready(if proven {
-            self.note_passed(&task.block);
-            Item::Block(task.block)
-        } else {
-            gap(&task.block)
-        });
+        self.waiting[place] = Waiting::Ready(if proven { Item::Block(task.block) } else { gap(&task.block) });
     }
 
     fn release(&mut self, out: &mut Output) {
@@ -288,7 +305,7 @@ impl Stage for Prover {
     fn on_tick(&mut self, now: Timestamp, out: &mut Output) {
         let oldest = self.newest.saturating_sub(REMEMBERED_SLOTS);
         self.refused = self.refused.split_off(&oldest);
-        self.passed = self.passed.split_off(&oldest);
+        self.standings = self.standings.split_off(&oldest);
         let due = self.refused.iter_mut().filter(|(_, asked_at)| now.since(**asked_at) >= REPEAT_AFTER);
         for (&slot, asked_at) in due {
             *asked_at = now;

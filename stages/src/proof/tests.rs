@@ -12,10 +12,10 @@ use yellowstone_grpc_proto::prelude::SubscribeUpdateTransaction;
 use super::chain::{Break, History, Reason};
 use super::recording::{Finding, Recordings};
 use super::*;
-use crate::batch::{Batch, Item, Missing, Update};
+use crate::batch::{Arrival, Batch, Item, Missing, Standing, Update};
 use crate::block::{Block, Part, Way};
 use crate::entry::Entry;
-use crate::fixtures::{status, update_of};
+use crate::fixtures::{session, status, update_of};
 use crate::frame::{BlockMeta, SlotStatus};
 use crate::slot::{Hash, Timestamp};
 use crate::stage::{Event, Metric, Output, Stage};
@@ -275,6 +275,36 @@ fn a_slot_that_was_turned_off_is_not_looked_at() {
     let mut prover = prover(Mode::Off);
     let out = run(&mut prover, 0, vec![Item::Block(block(&liar(honest), Way::Live))]);
     assert_eq!((passed(&out), out.events.len()), (vec![i128::from(honest.slot)], 0));
+}
+
+#[test]
+fn arrivals_tell_what_was_found_of_their_version() {
+    let blocks = told_blocks(3);
+    let mut prover = prover(Mode::Audit);
+    let batch = [
+        block(&blocks[0], Way::Live),
+        block(&liar(&blocks[1]), Way::Live),
+        block(&blocks[2], Way::Rpc),
+        block(&liar(&blocks[0]), Way::Replay),
+    ];
+    run(&mut prover, 0, batch.into_iter().map(Item::Block).collect());
+    let arrival = |told: &Told| Arrival {
+        slot: told.slot,
+        endpoint: Arc::from("endpoint"),
+        session: session(0),
+        blockhash: Some(base58(&told.blockhash)),
+        first_seen_at: Timestamp(0),
+        completed_at: None,
+        transactions: 0,
+        entries: 0,
+        accounts: 0,
+        standing: None,
+    };
+    let out = run(&mut prover, 1, vec![Item::Arrivals(blocks.iter().map(arrival).collect())]);
+    let [Item::Arrivals(marked)] = &out.items[..] else { panic!("{:?}", out.items) };
+    let standings: Vec<_> = marked.iter().map(|arrival| arrival.standing).collect();
+    let expected = [Standing::Proven, Standing::Failed, Standing::Counted].map(Some);
+    assert_eq!(standings, expected, "a lie about a version that was proven does not change it");
 }
 
 #[test]
