@@ -81,6 +81,11 @@ impl Chain {
         self.slots.get(&slot).is_some_and(|links| !links.versions.is_empty())
     }
 
+    /// Whether it is known which version of `slot` is canonical, and some version was seen.
+    pub(crate) fn is_settled_and_seen(&self, slot: Slot) -> bool {
+        self.has_link(slot) && self.canonical(slot).is_some()
+    }
+
     /// Forgets everything below `floor`.
     pub(crate) fn forget(&mut self, floor: Slot) {
         if self.slots.first_key_value().is_some_and(|(&lowest, _)| lowest < floor) {

@@ -1,6 +1,6 @@
 //! The files of an output folder: their names, what the names promise, and their digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -26,8 +26,10 @@ pub(super) const DATASETS: [&str; 8] = [
 const ARRIVALS: &str = "arrivals";
 /// The folder of files under construction.
 const STAGING: &str = "_staging";
+/// The file that says how the folder was made.
+pub(super) const SETTINGS: &str = "sluice.json";
 /// Files at the root that are not data.
-const OWN_FILES: [&str; 3] = [".lock", "sluice.json", "start.json"];
+const OWN_FILES: [&str; 3] = [".lock", SETTINGS, "start.json"];
 /// What is read of a file at once to hash it.
 const HASHED_BYTES: usize = 256 << 10;
 
@@ -57,6 +59,8 @@ pub(super) struct Contents {
     pub(super) staged: Vec<String>,
     /// Files that are none of the above.
     pub(super) unknown: Vec<String>,
+    /// Datasets that the folder was made to hold, as its settings say; empty if they can't be read.
+    pub(super) promised: BTreeSet<String>,
     /// All files that the digest covers.
     digested: BTreeMap<String, PathBuf>,
 }
@@ -76,6 +80,7 @@ pub(super) fn scan(root: &Path) -> Result<Contents, VerifyError> {
             }
         }
     }
+    contents.promised = promised(root);
     for names in [&mut contents.misnamed, &mut contents.staged, &mut contents.unknown] {
         names.sort_unstable();
     }
@@ -116,6 +121,14 @@ impl Contents {
         let lines: Vec<String> = files.into_par_iter().map(line).collect::<Result<_, VerifyError>>()?;
         Ok(hex(&Sha256::digest(lines.concat())))
     }
+}
+
+/// The datasets that the settings name. Read as plain JSON: the sink's own types are not for its auditor.
+fn promised(root: &Path) -> BTreeSet<String> {
+    let settings = fs::read(root.join(SETTINGS)).unwrap_or_default();
+    let settings: serde_json::Value = serde_json::from_slice(&settings).unwrap_or_default();
+    let names = settings["datasets"].as_array().into_iter().flatten();
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// The slots that `<dataset>/epoch=<E>/<first>-<last>.parquet` promises.

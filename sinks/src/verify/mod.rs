@@ -28,7 +28,7 @@ pub use poh::{Progress, ProveOptions, prove};
 pub use report::{Fault, Proven, Report, Violation};
 
 use chain::ChainCheck;
-use folder::{Contents, DATASETS, DataFile};
+use folder::{Contents, DATASETS, DataFile, SETTINGS};
 use range::RangeReport;
 
 /// Bytes for the hashes of signatures: 64 million of them, some 14 hours of mainnet, in one pass.
@@ -37,6 +37,8 @@ const DEFAULT_MAX_HASH_BYTES: usize = 512 << 20;
 const RANGES_AT_ONCE: usize = 64;
 /// Datasets that a range may lack although its blocks are there: RPC can't give them.
 const OPTIONAL_DATASETS: [&str; 2] = ["entries", "accounts"];
+/// Datasets made of transactions: a subscription without any, which is a filtered one, has none of them.
+const TRANSACTION_DATASETS: [&str; 3] = ["transactions", "instructions", "token_balances"];
 
 /// How to audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub struct VerifyError {
 pub fn verify(root: &Path, options: VerifyOptions) -> Result<Report, VerifyError> {
     let contents = folder::scan(root)?;
     let mut report = Report { digest: contents.digest()?, ..Report::default() };
-    report.check_names(&contents);
+    report.check_names(&contents, &options);
     let ranges: Vec<_> = contents.files.values().collect();
     let mut chain = ChainCheck::default();
     for group in ranges.chunks(RANGES_AT_ONCE) {
@@ -89,6 +91,15 @@ pub fn verify(root: &Path, options: VerifyOptions) -> Result<Report, VerifyError
     Ok(report)
 }
 
+/// Whether a range has to have a file of `dataset`: others have one, or the folder was made to hold it. A dataset that is
+/// gone as a whole must not look like one that nobody wanted.
+fn is_expected(contents: &Contents, dataset: &str, options: &VerifyOptions) -> bool {
+    let is_there = contents.files.values().any(|files| files.contains_key(dataset));
+    let optional =
+        OPTIONAL_DATASETS.contains(&dataset) || options.filtered && TRANSACTION_DATASETS.contains(&dataset);
+    is_there || !optional && contents.promised.contains(dataset)
+}
+
 impl Report {
     fn add(&mut self, range: RangeReport) {
         self.slots += range.last - range.first + 1;
@@ -102,7 +113,7 @@ impl Report {
         self.more_violations += range.more_violations;
     }
 
-    fn check_names(&mut self, contents: &Contents) {
+    fn check_names(&mut self, contents: &Contents, options: &VerifyOptions) {
         for name in &contents.misnamed {
             let (file, fault) = (name.clone(), Fault::Name);
             self.violations.push(Violation { file, slot: None, index: None, fault });
@@ -111,8 +122,13 @@ impl Report {
         let left = "left by a crash or still being written; the next start removes it";
         self.notes.extend(contents.staged.iter().map(|name| note(left, name)));
         self.notes.extend(contents.unknown.iter().map(|name| note("not a file of any dataset", name)));
+        if contents.promised.is_empty() {
+            let unread =
+                format!("{SETTINGS}: can't be read; a dataset that is missing altogether is not noticed");
+            self.notes.push(unread);
+        }
         self.check_overlaps(contents);
-        for dataset in DATASETS {
+        for dataset in DATASETS.into_iter().filter(|dataset| is_expected(contents, dataset, options)) {
             self.check_ranges(contents, dataset);
         }
     }
@@ -137,9 +153,6 @@ impl Report {
 
     /// A dataset that has any file has to have one for each range; `entries` and `accounts` may have holes.
     fn check_ranges(&mut self, contents: &Contents, dataset: &'static str) {
-        if !contents.files.values().any(|files| files.contains_key(dataset)) {
-            return;
-        }
         for files in contents.files.values().filter(|files| !files.contains_key(dataset)) {
             let Some(other) = files.values().next() else { continue };
             let file = other.name.replacen(other.dataset, dataset, 1);

@@ -304,3 +304,18 @@ fn a_filtered_subscription_is_audited_without_counts() {
     let about = |violation: &&Violation| !violation.file.starts_with("entries");
     assert_eq!(violations.iter().filter(about).count(), 0, "{violations:?}");
 }
+
+#[test]
+fn a_dataset_that_is_gone_as_a_whole_is_missed() {
+    for dataset in ["transactions", "instructions", "token_balances", "rewards", "skipped_slots"] {
+        let root = folder(KeyFormat::Base58);
+        let settings = r#"{"datasets": ["blocks", "transactions", "instructions", "token_balances", "rewards", "skipped_slots"]}"#;
+        std::fs::write(root.path().join("sluice.json"), settings).expect("written");
+        std::fs::remove_dir_all(root.path().join(dataset)).expect("it was there");
+        let report = verify(root.path(), VerifyOptions::default()).expect("readable");
+        let missed = |violation: &Violation| {
+            violation.file.starts_with(dataset) && matches!(violation.fault, Fault::MissingRange(_))
+        };
+        assert!(report.violations.iter().any(missed), "{dataset}: {report}");
+    }
+}

@@ -68,6 +68,8 @@ impl Component for CommitmentOptions {
 struct Held {
     /// Whole versions that wait for the level.
     blocks: SmallVec<[Arc<Block>; 1]>,
+    /// Versions of it were let go while memory was short.
+    shed: bool,
     /// It was let out.
     emitted: bool,
     /// When it was last asked for.
@@ -90,6 +92,8 @@ pub struct Commitment {
     chain: Chain,
     slots: BTreeMap<Slot, Held>,
     highest: Slot,
+    /// What lies below was looked through for what can be forgotten.
+    floor: Slot,
     /// Slots that may be ready to go out.
     ready: BTreeSet<Slot>,
     counters: Counters,
@@ -103,6 +107,7 @@ impl Commitment {
             chain: Chain::default(),
             slots: BTreeMap::new(),
             highest: 0,
+            floor: 0,
             ready: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -216,24 +221,28 @@ impl Commitment {
         }
     }
 
+    /// What was recovered from further down and waits for its child stays, and so does what was let go and has to come
+    /// again; with them the links that lead there.
     fn forget(&mut self) {
         let floor = self.highest.saturating_sub(self.options.keep_slots);
-        self.chain.forget(floor);
-        if self.slots.first_key_value().is_some_and(|(&lowest, _)| lowest < floor) {
-            let kept = self.slots.split_off(&floor);
-            // What was recovered from further down and waits for its child stays.
-            let mut old = std::mem::replace(&mut self.slots, kept);
-            old.retain(|_, held| !held.blocks.is_empty());
-            self.slots.append(&mut old);
+        if floor <= self.floor {
+            return;
         }
+        self.floor = floor;
+        let kept = self.slots.split_off(&floor);
+        let mut old = std::mem::replace(&mut self.slots, kept);
+        old.retain(|&slot, held| {
+            !held.emitted && (held.shed || !held.blocks.is_empty() || self.chain.is_settled_and_seen(slot))
+        });
+        self.chain.forget(old.first_key_value().map_or(floor, |(&lowest, _)| lowest));
+        self.slots.append(&mut old);
     }
 
     /// Asks for canonical slots of which only another version came, or whose content was given up.
     fn request_missing(&mut self, now: Timestamp, out: &mut Output) {
         let interval = self.options.request_interval;
         for (&slot, held) in &mut self.slots {
-            let lacking = !held.emitted && held.blocks.is_empty() && self.chain.has_link(slot);
-            if !lacking || self.chain.canonical(slot).is_none() {
+            if held.emitted || !held.blocks.is_empty() || !self.chain.is_settled_and_seen(slot) {
                 continue;
             }
             if held.requested_at.is_none_or(|at| now.since(at) >= interval) {
@@ -288,7 +297,10 @@ impl Stage for Commitment {
         if let (Some(&(first, _)), Some(&(last, _))) = (shed.first(), shed.last()) {
             out.report(Event::GivenUp { first, last });
         }
-        shed.into_iter().for_each(|(_, held)| held.blocks.clear());
+        for (_, held) in shed {
+            held.blocks.clear();
+            held.shed = true;
+        }
     }
 
     fn metrics(&self, show: &mut dyn FnMut(Metric)) {

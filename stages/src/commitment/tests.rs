@@ -168,3 +168,30 @@ fn a_block_that_comes_again_while_it_waits_keeps_the_parts_of_both() {
     };
     assert!(!block.entries.is_missing() && !block.accounts.is_missing());
 }
+
+fn short_memory() -> Commitment {
+    Commitment::new(CommitmentOptions { keep_slots: 5, ..CommitmentOptions::default() })
+}
+
+#[test]
+fn what_was_shed_is_asked_for_however_late_it_settles() {
+    let mut stage = short_memory();
+    feed(&mut stage, [block(10, 0, (9, 0)), block(11, 0, (10, 0))]);
+    stage.on_pressure(Timestamp(0), &mut Output::default());
+    feed(&mut stage, [finalized(100, 0)]);
+    feed(&mut stage, [block(12, 0, (11, 0)), vouched(13, 12, Level::Finalized)]);
+    let mut out = Output::default();
+    stage.on_tick(Timestamp(0), &mut out);
+    assert_eq!(out.requests, [11]);
+}
+
+#[test]
+fn links_are_remembered_down_to_the_lowest_block_that_waits() {
+    let mut stage = short_memory();
+    feed(&mut stage, [block(10, 0, (9, 0)), block(11, 0, (10, 0))]);
+    feed(&mut stage, [finalized(100, 0)]);
+    let out = feed(&mut stage, [vouched(12, 11, Level::Finalized)]);
+    assert_eq!(emitted(&out).iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [10, 11, 12]);
+    feed(&mut stage, [finalized(200, 0)]);
+    assert!(stage.slots.keys().all(|&slot| slot > 100), "nothing of it waits any more");
+}

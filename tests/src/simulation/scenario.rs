@@ -182,7 +182,9 @@ impl Scenario {
         // Filtered slots are whole when they are confirmed.
         let confirmed = self.cluster.slot_time * (self.cluster.confirmed_after as u32 + 2);
         let patience = self.gap_detector.grace + self.gap_detector.extras_grace;
+        // Of a filtered fork nothing ever tells that it is whole.
         countable
+            && !(self.is_filtered() && self.ledger.forks)
             && (!self.is_filtered() || patience > confirmed + Duration::from_secs(1))
             && self.cluster.faults == Profile::None
             && self.start == Start::At(FIRST_SLOT)
