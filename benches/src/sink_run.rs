@@ -7,6 +7,7 @@ use sluice_stages::budget::Budget;
 use sluice_stages::component::{BuildContext, Component, Node};
 use sluice_stages::edge::{EdgeConfig, Inbox, Outbox, connect};
 use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, RequestSender, Sink};
+use sluice_stages::watch::Watch;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -69,5 +70,6 @@ fn context() -> NodeContext {
         events: EventSink::new("files", events),
         requests: RequestSender::default(),
         metrics: MetricBoard::default(),
+        watch: Watch::default(),
     }
 }

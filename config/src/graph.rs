@@ -9,12 +9,14 @@ use crate::document::{NodeTable, Section};
 use crate::spelling::suggest;
 
 /// What a node takes in. A flow is called by its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Takes {
     /// It is a source.
     Nothing,
     /// One flow.
     Only(&'static str),
+    /// Any of several.
+    AnyOf(Vec<&'static str>),
     /// Whatever comes.
     Any,
 }
@@ -191,8 +193,11 @@ impl<'g> Graph<'g> {
             for read in &node.inputs {
                 let from = self.upstream[position].iter().find(|from| self.nodes[**from].name == read.from);
                 let Some((from, flow)) = from.and_then(|from| Some((*from, flows[*from]?))) else { continue };
-                match (node.takes, incoming) {
-                    (Takes::Only(wanted), _) if wanted != flow => {
+                match (&node.takes, incoming) {
+                    (Takes::Only(wanted), _) if *wanted != flow => {
+                        found.push(self.wrong_flow(node, read, from, flow, &[wanted], bridges));
+                    }
+                    (Takes::AnyOf(wanted), _) if !wanted.contains(&flow) => {
                         found.push(self.wrong_flow(node, read, from, flow, wanted, bridges));
                     }
                     (Takes::Any, Some((first, at))) if node.gives == Gives::Same && first != flow => {
@@ -213,17 +218,18 @@ impl<'g> Graph<'g> {
         read: &Read,
         from: usize,
         flow: &str,
-        wanted: &str,
+        wanted: &[&str],
         bridges: &dyn Bridges,
     ) -> Diagnostic {
         let from = &self.nodes[from];
+        let bridges = wanted.iter().flat_map(|wanted| bridges.between(flow, wanted));
+        let kinds: Vec<_> = bridges.map(|kind| format!("`{kind}`")).collect();
+        let wanted = wanted.join(" or ");
         let title = format!("{} takes {wanted}, but {} gives {flow}", node.title(), from.title());
-        let help = match bridges.between(flow, wanted).as_slice() {
-            [] => format!("read a node that gives {wanted}; no kind of stage turns {flow} into {wanted}"),
-            kinds => {
-                let kinds = kinds.iter().map(|kind| format!("`{kind}`")).collect::<Vec<_>>().join(" or ");
-                format!("put a stage between that turns {flow} into {wanted}: type {kinds}")
-            }
+        let help = if kinds.is_empty() {
+            format!("read a node that gives {wanted}; no kind of stage turns {flow} into {wanted}")
+        } else {
+            format!("put a stage between that turns {flow} into {wanted}: type {}", kinds.join(" or "))
         };
         Diagnostic::error(Code::WrongFlow, title)
             .at(read.span.clone(), format!("gives {flow}, not {wanted}"))

@@ -95,6 +95,7 @@ impl Kind {
         match self.accepts {
             Accepts::Nothing => Takes::Nothing,
             Accepts::Only(flow) => Takes::Only(flow_word(flow)),
+            Accepts::AnyOf(flows) => Takes::AnyOf(flows.iter().copied().map(flow_word).collect()),
             Accepts::Any => Takes::Any,
         }
     }
@@ -123,6 +124,8 @@ pub fn flow_word(flow: Flow) -> &'static str {
     match flow {
         Flow::Updates => "updates",
         Flow::Blocks => "blocks",
+        Flow::Samples => "samples",
+        Flow::Alerts => "alerts",
     }
 }
 

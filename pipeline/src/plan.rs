@@ -82,6 +82,22 @@ impl Plan {
         Self::parse_with(KINDS, name, text, variables)
     }
 
+    /// All options of all nodes with their values, defaults included and secrets left out.
+    pub fn resolved(&self) -> serde_json::Value {
+        let node = |node: &PlanNode| {
+            let inputs: Vec<_> = node.inputs.iter().map(|edge| self.nodes[edge.from].name.as_str()).collect();
+            serde_json::json!({
+                "name": node.name,
+                "section": node.kind.section().key(),
+                "type": node.kind.name,
+                "inputs": inputs,
+                "options": node.options.resolved(),
+            })
+        };
+        let nodes: Vec<_> = self.nodes.iter().map(node).collect();
+        serde_json::json!({ "pipeline": self.settings, "nodes": nodes })
+    }
+
     /// Checks `text` against a table of kinds of one's own.
     ///
     /// # Errors

@@ -1,15 +1,18 @@
 //! What moves along an edge: batches of items, and the memory that they hold.
 //!
 //! Sources emit [`Item::Update`]s and [`Item::Session`]s; a dedupe turns repeats into [`Item::Echo`]es; the gap
-//! detector turns all of them into [`Item::Block`]s, [`Item::Status`]es and [`Item::Gap`]s. An edge carries one of the two
-//! families ([`crate::stage::Flow`]).
+//! detector turns all of them into [`Item::Block`]s, [`Item::Status`]es and [`Item::Gap`]s. A monitor emits
+//! [`Item::Sample`]s, an alert evaluator turns them into [`Item::Alert`]s. An edge carries one of these families
+//! ([`crate::stage::Flow`]).
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::alert::AlertItem;
 use crate::block::Block;
 use crate::budget::Lease;
 use crate::frame::{Frame, SlotStatus};
+use crate::sample::Sample;
 use crate::slot::{Commitment, Hash, Slot, Timestamp};
 
 /// An endpoint's position in the pipeline's list of endpoints.
@@ -253,6 +256,10 @@ pub enum Item {
     Gap(Gap),
     /// How each endpoint delivered a slot, once nothing more of it is looked at.
     Arrivals(Arc<[Arrival]>),
+    /// What the performance monitor measured.
+    Sample(Arc<Sample>),
+    /// What an alert evaluator says.
+    Alert(Arc<AlertItem>),
 }
 
 impl Item {
@@ -266,6 +273,8 @@ impl Item {
                 }
                 Self::Block(block) => block.size_bytes(),
                 Self::Arrivals(arrivals) => size_of_val::<[Arrival]>(arrivals),
+                Self::Sample(sample) => sample.size_bytes(),
+                Self::Alert(alert) => alert.size_bytes(),
                 Self::Begin(_) | Self::Echo(_) | Self::Session(_) | Self::Status(_) | Self::Gap(_) => 0,
             }
     }

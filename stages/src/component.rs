@@ -34,9 +34,11 @@ pub enum Role {
 pub enum Accepts {
     /// It is a source.
     Nothing,
-    /// One of the two flows.
+    /// One flow.
     Only(Flow),
-    /// Either.
+    /// Any of several, mixed as they come.
+    AnyOf(&'static [Flow]),
+    /// Whatever comes.
     Any,
 }
 
@@ -45,7 +47,7 @@ pub enum Accepts {
 pub enum Emits {
     /// It is a sink.
     Nothing,
-    /// One of the two flows.
+    /// One flow.
     Only(Flow),
     /// What comes in.
     Same,
@@ -164,12 +166,21 @@ pub struct BuildContext {
     pub scope: Scope,
     /// Where to begin, as sinks said: the earliest wins.
     pub start: Start,
+    /// What nodes of a pipeline hold in common, one value of each type: a pool of connections, say. Whoever is made
+    /// first puts it in.
+    pub shared: http::Extensions,
 }
 
 impl BuildContext {
     /// Nothing registered yet.
     pub fn new() -> Self {
-        Self { node: String::new(), endpoints: Vec::new(), scope: Scope::default(), start: Start::Tip }
+        Self {
+            node: String::new(),
+            endpoints: Vec::new(),
+            scope: Scope::default(),
+            start: Start::Tip,
+            shared: http::Extensions::new(),
+        }
     }
 
     /// Registers an endpoint and returns its id.

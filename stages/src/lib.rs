@@ -2,6 +2,7 @@
 //! stages merge, dedupe, gap detector, recovery, commitment, batcher and metrics tap.
 
 pub mod account;
+pub mod alert;
 pub mod batch;
 pub mod batcher;
 pub mod block;
@@ -23,9 +24,11 @@ pub mod metrics_tap;
 pub mod node;
 pub mod proof;
 pub mod recovery;
+pub mod sample;
 pub mod slot;
 pub mod stage;
 pub mod tip;
 pub mod transaction;
+pub mod watch;
 pub mod wire;
 pub mod yellowstone;

@@ -60,7 +60,12 @@ impl MetricsTap {
                 self.highest_slot = self.highest_slot.max(block.slot());
             }
             Item::Gap(_) => self.gaps += 1,
-            Item::Begin(_) | Item::Status(_) | Item::Session(_) | Item::Arrivals(_) => {}
+            Item::Begin(_)
+            | Item::Status(_)
+            | Item::Session(_)
+            | Item::Arrivals(_)
+            | Item::Sample(_)
+            | Item::Alert(_) => {}
         }
     }
 

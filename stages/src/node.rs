@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::edge::{Inbox, Outbox};
 use crate::slot::{Slot, Timestamp};
 use crate::stage::{Event, Metric};
+use crate::watch::Watch;
 
 /// The time, as stages are told it: the wall clock at start plus what a monotonic clock counted since.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,8 @@ pub struct NodeContext {
     pub requests: RequestSender,
     /// Where the node shows its metrics.
     pub metrics: MetricBoard,
+    /// The pipeline as a whole, for nodes that watch it.
+    pub watch: Watch,
 }
 
 /// Sends events to the runner.

@@ -71,7 +71,8 @@ impl fmt::Display for Commitment {
 ///
 /// Stages have no clock: the runner hands this in, and a test hands in whatever it likes. The runner's values never
 /// go backwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -6,13 +6,17 @@ use crate::batch::{Batch, EndpointId, Item};
 use crate::block::Way;
 use crate::slot::{Commitment, Slot, Timestamp};
 
-/// The two families of items that edges carry.
+/// The families of items that edges carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// Single messages: updates, echoes, sessions.
     Updates,
     /// Whole slots: blocks, statuses, gaps.
     Blocks,
+    /// What the performance monitor measured.
+    Samples,
+    /// What an alert evaluator says.
+    Alerts,
 }
 
 impl fmt::Display for Flow {
@@ -20,6 +24,8 @@ impl fmt::Display for Flow {
         f.write_str(match self {
             Self::Updates => "updates",
             Self::Blocks => "blocks",
+            Self::Samples => "samples",
+            Self::Alerts => "alerts",
         })
     }
 }

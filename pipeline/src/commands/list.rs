@@ -189,6 +189,7 @@ fn flow(kind: &Kind) -> String {
     let takes = match kind.takes() {
         Takes::Nothing => None,
         Takes::Only(flow) => Some(format!("takes {flow}")),
+        Takes::AnyOf(flows) => Some(format!("takes {}", flows.join(" or "))),
         Takes::Any => Some("takes anything".to_owned()),
     };
     let gives = match kind.gives() {
@@ -269,8 +270,9 @@ fn record(kind: &Kind) -> Value {
     let options: Vec<_> = root.properties().map(option).collect();
     let takes = match kind.takes() {
         Takes::Nothing => None,
-        Takes::Only(flow) => Some(flow),
-        Takes::Any => Some("any"),
+        Takes::Only(flow) => Some(vec![flow]),
+        Takes::AnyOf(flows) => Some(flows),
+        Takes::Any => Some(vec!["any"]),
     };
     let gives = match kind.gives() {
         Gives::Nothing | Gives::Unknown => None,

@@ -2,10 +2,10 @@
 //! can't be built leaves nothing running.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use sluice_stages::component::{BuildContext, BuildError, Node, Role};
-use sluice_stages::edge::{EdgeStats, Inbox, Outbox, connect};
+use sluice_stages::component::{BuildContext, BuildError, Endpoint, Node, Role};
+use sluice_stages::edge::{Inbox, Outbox, connect};
+use sluice_stages::watch::EdgeView;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -31,6 +31,7 @@ pub struct BuildFailure {
 pub(crate) struct BuiltNode {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
+    pub(crate) role: Role,
     pub(crate) node: Node,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
@@ -40,22 +41,11 @@ pub(crate) struct BuiltNode {
     pub(crate) targets: Vec<mpsc::Sender<Vec<u64>>>,
 }
 
-/// An edge, for those who watch.
-#[derive(Debug, Clone)]
-pub struct EdgeView {
-    /// The node that sends.
-    pub from: String,
-    /// The node that receives.
-    pub to: String,
-    /// What it has seen.
-    pub stats: Arc<EdgeStats>,
-}
-
 /// A plan whose nodes are made.
 pub(crate) struct Built {
     pub(crate) nodes: Vec<BuiltNode>,
     pub(crate) edges: Vec<EdgeView>,
-    pub(crate) endpoints: Vec<Arc<str>>,
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// Makes all nodes: sinks first, since they say where to begin; then sources, which say what there is to read; then
@@ -77,8 +67,7 @@ pub(crate) fn build(plan: Plan) -> Result<Built, BuildFailure> {
     let mut nodes: Vec<BuiltNode> = nodes.into_iter().flatten().collect();
     let edges = draw_edges(&mut nodes, &inputs);
     wire_requests(&mut nodes, &inputs);
-    let endpoints = context.endpoints.iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
-    Ok(Built { nodes, edges, endpoints })
+    Ok(Built { nodes, edges, endpoints: context.endpoints })
 }
 
 fn make(planned: PlanNode, context: &mut BuildContext) -> Result<BuiltNode, BuildFailure> {
@@ -93,6 +82,7 @@ fn make(planned: PlanNode, context: &mut BuildContext) -> Result<BuiltNode, Buil
     Ok(BuiltNode {
         name: planned.name,
         kind: planned.kind.name,
+        role: planned.role,
         node,
         inbox: Inbox::default(),
         outbox: Outbox::default(),

@@ -1,19 +1,26 @@
-//! The event log: one task that turns the events of all nodes into log lines.
+//! The event log: one task that turns the events of all nodes into log lines, and passes them on to whoever watches.
 
 use std::sync::Arc;
 
+use sluice_stages::node::Clock;
 use sluice_stages::stage::Event;
+use sluice_stages::watch::{Reported, Watch};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Watch, is_grave};
+use super::is_grave;
 
 /// Starts the log; it ends when all senders are gone.
-pub(super) fn spawn_log(capacity: usize, watch: Watch) -> (mpsc::Sender<(Arc<str>, Event)>, JoinHandle<()>) {
+pub(super) fn spawn_log(
+    capacity: usize,
+    watch: Watch,
+    clock: Clock,
+) -> (mpsc::Sender<(Arc<str>, Event)>, JoinHandle<()>) {
     let (sender, mut events) = mpsc::channel::<(Arc<str>, Event)>(capacity);
     let log = tokio::spawn(async move {
         while let Some((node, event)) = events.recv().await {
             show(&watch, &node, &event);
+            watch.publish(Reported { node, event, at: clock.now() });
         }
     });
     (sender, log)

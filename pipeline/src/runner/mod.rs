@@ -14,7 +14,6 @@
 
 mod build;
 mod events;
-mod exposition;
 mod stage_task;
 
 use std::collections::BTreeMap;
@@ -23,16 +22,17 @@ use std::time::Duration;
 
 use sluice_stages::budget::Budget;
 use sluice_stages::component::Node;
-use sluice_stages::edge::EdgeSnapshot;
 use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender};
-use sluice_stages::stage::{Event, Metric};
+use sluice_stages::stage::Event;
+pub use sluice_stages::watch::Watch;
+use sluice_stages::watch::{NodeView, Watched};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::plan::Plan;
-pub use build::{BuildFailure, EdgeView};
+pub use build::BuildFailure;
 use build::{Built, BuiltNode};
 
 /// Events that the log has not shown yet. A burst of a whole slot's discards fits.
@@ -66,63 +66,6 @@ pub enum RunError {
     },
 }
 
-/// What can be read of a running pipeline at any time.
-#[derive(Clone)]
-pub struct Watch {
-    boards: Arc<Vec<(String, &'static str, MetricBoard)>>,
-    edges: Arc<Vec<EdgeView>>,
-    endpoints: Arc<Vec<Arc<str>>>,
-    budget: Arc<Budget>,
-}
-
-impl Watch {
-    /// The metrics of each node: its name, its kind, and what its board shows.
-    pub fn metrics(&self) -> Vec<(&str, &'static str, Vec<Metric>)> {
-        self.boards.iter().map(|(name, kind, board)| (name.as_str(), *kind, board.read())).collect()
-    }
-
-    /// The sum of all values of a metric, whatever their labels.
-    pub fn sum(&self, metric: &str) -> u64 {
-        let all = self.metrics();
-        let values = all.iter().flat_map(|(.., metrics)| metrics).filter(|found| found.name == metric);
-        values.map(|found| found.value).sum::<f64>() as u64
-    }
-
-    /// The values of a metric by label.
-    pub fn by_label(&self, metric: &str) -> BTreeMap<String, u64> {
-        use sluice_stages::stage::Label;
-        let mut values = BTreeMap::new();
-        for found in self.metrics().iter().flat_map(|(.., metrics)| metrics) {
-            if found.name != metric {
-                continue;
-            }
-            let label = match found.label {
-                Some((_, Label::Word(word))) => word.to_owned(),
-                Some((_, Label::Endpoint(endpoint))) => self.endpoint(endpoint).to_owned(),
-                None => String::new(),
-            };
-            *values.entry(label).or_default() += found.value as u64;
-        }
-        values
-    }
-
-    /// The edges and what they have seen.
-    pub fn edges(&self) -> Vec<(&str, &str, EdgeSnapshot)> {
-        let view = |edge: &EdgeView| edge.stats.snapshot();
-        self.edges.iter().map(|edge| (edge.from.as_str(), edge.to.as_str(), view(edge))).collect()
-    }
-
-    /// The name of an endpoint.
-    pub fn endpoint(&self, id: u16) -> &str {
-        self.endpoints.get(usize::from(id)).map_or("rpc", |name| name)
-    }
-
-    /// The memory budget.
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
-}
-
 /// A pipeline that runs.
 pub struct Running {
     tasks: JoinSet<Result<(), NodeError>>,
@@ -138,19 +81,26 @@ pub struct Running {
 /// If a node can't be made; nothing has been started then.
 pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
     let budget = Budget::new(plan.settings.memory_limit);
+    let (pipeline, configuration) = (plan.settings.name.clone(), plan.resolved());
     let Built { nodes, edges, endpoints } = build::build(plan)?;
-    let boards: Vec<_> =
-        nodes.iter().map(|node| (node.name.clone(), node.kind, MetricBoard::default())).collect();
-    let watch = Watch {
-        boards: Arc::new(boards),
-        edges: Arc::new(edges),
-        endpoints: Arc::new(endpoints),
+    let view = |node: &BuiltNode| NodeView {
+        name: node.name.clone(),
+        kind: node.kind,
+        role: node.role,
+        board: MetricBoard::default(),
+    };
+    let watched = Watched {
+        pipeline,
+        configuration,
+        nodes: nodes.iter().map(view).collect(),
+        edges,
+        endpoints,
         budget: Arc::clone(&budget),
     };
-    let (events, log) = events::spawn_log(EVENTS_CAPACITY, watch.clone());
+    let (watch, clock) = (Watch::new(watched), Clock::start());
+    let (events, log) = events::spawn_log(EVENTS_CAPACITY, watch.clone(), clock);
     let mut running =
         Running { tasks: JoinSet::new(), names: BTreeMap::new(), stop: CancellationToken::new(), watch, log };
-    let clock = Clock::start();
     for (position, node) in nodes.into_iter().enumerate() {
         let context = NodeContext {
             name: node.name.clone(),
@@ -159,7 +109,8 @@ pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
             budget: Arc::clone(&budget),
             events: EventSink::new(&node.name, events.clone()),
             requests: RequestSender::new(node.targets.clone()),
-            metrics: running.watch.boards[position].2.clone(),
+            metrics: running.watch.nodes()[position].board.clone(),
+            watch: running.watch.clone(),
         };
         running.spawn(node, context);
     }

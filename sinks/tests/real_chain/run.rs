@@ -17,6 +17,7 @@ use sluice_stages::frame::{BlockMeta, Frame, Kind};
 use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, RequestSender};
 use sluice_stages::slot::{Hash, Timestamp};
 use sluice_stages::stage::Event;
+use sluice_stages::watch::Watch;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
@@ -135,6 +136,7 @@ pub(crate) async fn run_sink(options: ParquetOptions, blocks: &[Arc<Block>]) -> 
         events: EventSink::new("parquet", events),
         requests: RequestSender::default(),
         metrics: MetricBoard::default(),
+        watch: Watch::default(),
     };
     let running = tokio::spawn(sink.run(inbox, context));
     for batch in blocks.chunks(BATCH_BLOCKS) {

@@ -276,8 +276,13 @@ impl Stage for Commitment {
                 Item::Block(block) => self.on_block(block, out),
                 Item::Status(status) => self.on_status(status, out),
                 item @ (Item::Arrivals(_) | Item::Begin(_)) => out.push(item),
-                // Gaps were for recovery; messages don't come here.
-                Item::Gap(_) | Item::Update(_) | Item::Echo(_) | Item::Session(_) => {}
+                // Gaps were for recovery; what is not of blocks doesn't come here.
+                Item::Gap(_)
+                | Item::Update(_)
+                | Item::Echo(_)
+                | Item::Session(_)
+                | Item::Sample(_)
+                | Item::Alert(_) => {}
             }
         }
         self.emit(out);

@@ -9,6 +9,7 @@ use sluice_stages::component::{BuildContext, Component, Node};
 use sluice_stages::edge::{EdgeConfig, Inbox, Outbox, connect};
 use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender};
 use sluice_stages::stage::Event;
+use sluice_stages::watch::Watch;
 use sluice_stages::yellowstone::YellowstoneOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -45,6 +46,7 @@ pub(crate) fn run(options: YellowstoneOptions, edge: EdgeConfig, budget_bytes: u
         events: EventSink::new("ams", event_sender),
         requests: RequestSender::default(),
         metrics: metrics.clone(),
+        watch: Watch::default(),
     };
     let task = tokio::spawn(source.run(outbox, context));
     Running { inbox, events, metrics, budget, stop, task }

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sluice_stages::edge::EdgeSnapshot;
-use sluice_stages::stage::Label;
-
 use super::Watch;
+use crate::edge::EdgeSnapshot;
+use crate::stage::Label;
 
 /// All samples of one family, each with its labels.
 type Families = BTreeMap<String, Vec<(String, f64)>>;
