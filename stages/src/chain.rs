@@ -81,6 +81,19 @@ impl Chain {
         self.slots.get(&slot).is_some_and(|links| !links.versions.is_empty())
     }
 
+    /// A slot other than `slot` that has a version with this blockhash.
+    pub(crate) fn other_slot_of(&self, blockhash: Hash, slot: Slot) -> Option<Slot> {
+        let has_it = |links: &Links| links.versions.iter().any(|(hash, ..)| *hash == blockhash);
+        let mut others = self.slots.iter().filter(|&(&other, links)| other != slot && has_it(links));
+        others.next().map(|(&other, _)| other)
+    }
+
+    /// Whether some version above names this one as its parent.
+    pub(crate) fn has_child(&self, slot: Slot, blockhash: Hash) -> bool {
+        let named = |&(_, parent, hash): &(Hash, Slot, Hash)| (parent, hash) == (slot, blockhash);
+        self.slots.range(slot.saturating_add(1)..).any(|(_, links)| links.versions.iter().any(named))
+    }
+
     /// Whether it is known which version of `slot` is canonical, and some version was seen.
     pub(crate) fn is_settled_and_seen(&self, slot: Slot) -> bool {
         self.has_link(slot) && self.canonical(slot).is_some()

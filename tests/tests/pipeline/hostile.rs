@@ -99,6 +99,7 @@ async fn an_rpc_node_that_answers_rubbish_first_loses_nothing() {
     let watch = pipeline.run_until_committed(pipeline.start_slot + SLOTS - 1).await;
     assert!(hostile.rubbish() >= rpc::KINDS as u64, "{} answers were rubbish", hostile.rubbish());
     assert!(watch.by_label("recovered_slots_total")["rpc"] > 0, "{}", all_metrics(&watch));
+    assert!(watch.sum("recovery_refused_blocks_total") > 0, "{}", all_metrics(&watch));
     audited(bad.path());
     assert_same(&files(good.path()), &files(bad.path()), "rubbish got in");
 }

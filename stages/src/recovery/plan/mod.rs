@@ -7,11 +7,14 @@
 //! `hole_interval` for as long as the pipeline runs.
 //!
 //! Nothing that is fetched is believed unchecked: a block goes through the same assembly as the live stream's, has to be
-//! the slot that was asked for, and its parent has to be there, too, or is fetched next, down to what is known. An answer
+//! the one that others name for the slot (`answers`), and its parent has to be there, too, or is fetched next, down to
+//! what is known. An answer
 //! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
 //! (`chain`).
 
+mod answers;
 mod assembler;
+mod choice;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +103,7 @@ struct Counters {
     failures: u64,
     holes: u64,
     lost_extras: u64,
+    refused: u64,
 }
 
 /// The state machine.
@@ -116,6 +120,10 @@ pub struct Planner {
     /// The endpoints that delivered each slot, live or by replay, as often as they did.
     delivered: BTreeMap<Slot, SmallVec<[EndpointId; 4]>>,
     searches: BTreeMap<Slot, Search>,
+    /// Blocks that were held and have been named since.
+    named: Vec<Block>,
+    /// Slots whose held block turned out to be another fork's, and how that shows.
+    refused: Vec<(Slot, String)>,
     listings: BTreeMap<(Slot, Slot), Listing>,
     in_flight: BTreeSet<Fetch>,
     /// The lowest slot that each endpoint was heard to be able to replay.
@@ -159,6 +167,8 @@ impl Planner {
             passed: BTreeMap::new(),
             delivered: BTreeMap::new(),
             searches: BTreeMap::new(),
+            named: Vec::new(),
+            refused: Vec::new(),
             listings: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             windows: BTreeMap::new(),
@@ -181,6 +191,7 @@ impl Planner {
                 Item::Begin(slot) => self.on_begin(slot, out),
                 other => out.push(other),
             }
+            self.let_named_on(now, out);
         }
         self.forget();
     }
@@ -199,7 +210,10 @@ impl Planner {
             Fetched::Slots(slots) if fetch == Fetch::Tip => self.on_tip(now, slots.first().copied(), out),
             Fetched::Slots(slots) => self.on_slots(now, fetch, &slots),
             Fetched::Updates { slot, updates } => self.on_updates(now, fetch, slot, updates, out),
-            Fetched::Done => self.on_over(now, fetch, "it did not bring the slot whole", None, out),
+            Fetched::Done => {
+                let reason = self.refusal(fetch);
+                self.on_over(now, fetch, &reason, None, out);
+            }
             Fetched::Failed { reason, retry_after, first_available } => {
                 self.counters.failures += 1;
                 if let (Fetch::Replay { endpoint, .. }, Some(first)) = (fetch, first_available) {
@@ -208,6 +222,7 @@ impl Planner {
                 self.on_over(now, fetch, &reason, retry_after, out);
             }
         }
+        self.let_named_on(now, out);
     }
 
     /// The next thing to fetch, if there is one and room for it.
@@ -234,6 +249,7 @@ impl Planner {
         show(Metric::new("recovery_in_flight", self.in_flight.len() as u64));
         show(Metric::new("recovery_holes_total", self.counters.holes));
         show(Metric::new("recovery_lost_extras_total", self.counters.lost_extras));
+        show(Metric::new("recovery_refused_blocks_total", self.counters.refused));
         show(Metric::new("holes", holes as u64));
     }
 
@@ -245,7 +261,7 @@ impl Planner {
         }
         let before = self.passed.get(&slot).is_some_and(|versions| !versions.is_empty());
         let (adds, parts) = self.note_passed(&block);
-        if self.finish(slot, parts) {
+        if self.finish(&block, parts) {
             match block.way {
                 Way::Live => self.counters.live += 1,
                 Way::Replay => self.counters.replay += 1,
@@ -262,6 +278,7 @@ impl Planner {
             self.chain.settle(slot, block.blockhash(), &mut changes);
         }
         self.want_parent(now, &block.meta);
+        self.name(block.meta.parent_slot, block.meta.parent_blockhash);
         self.follow(now, changes);
         match (adds, block.vouched) {
             (true, _) => out.push(Item::Block(block)),
@@ -284,9 +301,12 @@ impl Planner {
     }
 
     /// Ends the search for `slot` if what came satisfies it.
-    fn finish(&mut self, slot: Slot, parts: Parts) -> bool {
+    fn finish(&mut self, block: &Block, parts: Parts) -> bool {
+        let slot = block.slot();
         let search = self.searches.get(&slot);
-        let satisfied = search.is_some_and(|search| parts.are_full() || search.missing == Missing::Content);
+        let is_other = self.chain.canonical(slot).is_some_and(|canonical| canonical != block.blockhash());
+        let satisfied =
+            !is_other && search.is_some_and(|search| parts.are_full() || search.missing == Missing::Content);
         if satisfied {
             self.searches.remove(&slot);
         }
@@ -329,6 +349,9 @@ impl Planner {
             }
         }
         for slot in changes.canonical {
+            if let Some(blockhash) = self.chain.canonical(slot) {
+                self.settle_held(slot, blockhash);
+            }
             let in_reach = self.floor.is_some_and(|floor| slot >= floor);
             if in_reach && !self.chain.has_link(slot) && slot < self.finalized {
                 self.want(slot, Missing::Content, now);
@@ -353,8 +376,9 @@ impl Planner {
 
     fn want(&mut self, slot: Slot, missing: Missing, now: Timestamp) {
         let versions = self.passed.get(&slot).map_or(&[][..], |versions| versions);
+        let canonical = self.chain.canonical(slot);
         let satisfied = match missing {
-            Missing::Content => !versions.is_empty(),
+            Missing::Content => versions.iter().any(|(hash, _)| canonical.is_none_or(|known| known == *hash)),
             Missing::Extras => versions.iter().any(|(_, parts)| parts.are_full()),
         };
         if !satisfied && !self.chain.is_passed_over(slot) {
@@ -385,20 +409,6 @@ impl Planner {
         search.missing = search.missing.min(missing);
     }
 
-    /// RPC's finalized slot, once nothing has become final for a while: all streams may be down, or none of them old
-    /// enough to say which versions are final.
-    fn next_tip(&mut self, now: Timestamp) -> Option<Fetch> {
-        let since = *self.finalized_at.get_or_insert(now);
-        if !self.has_rpc
-            || now.since(since) < self.options.tip_interval
-            || self.in_flight.contains(&Fetch::Tip)
-        {
-            return None;
-        }
-        self.finalized_at = Some(now);
-        Some(Fetch::Tip)
-    }
-
     /// The chain is final up to `slot`: wants it, vouched for by RPC, and all that may be missing below.
     fn on_tip(&mut self, now: Timestamp, slot: Option<Slot>, out: &mut Output) {
         self.in_flight.remove(&Fetch::Tip);
@@ -417,92 +427,6 @@ impl Planner {
         self.search(slot, Missing::Content, now);
         let known = self.passed.range(..slot).next_back().map_or(floor, |(&known, _)| known + 1);
         self.on_gap(now, Gap { first: known.max(floor), last: slot, missing: Missing::Content });
-    }
-
-    fn next_listing(&mut self, now: Timestamp) -> Option<Fetch> {
-        let mut listings = self.listings.iter_mut();
-        let (&(first, last), listing) =
-            listings.find(|(_, listing)| !listing.in_flight && listing.due <= now)?;
-        listing.in_flight = true;
-        Some(Fetch::List { first, last })
-    }
-
-    /// Content goes first: without it nothing can be committed.
-    fn next_search(&mut self, now: Timestamp) -> Option<Fetch> {
-        [Missing::Content, Missing::Extras].into_iter().find_map(|missing| self.next_search_for(missing, now))
-    }
-
-    fn next_search_for(&mut self, missing: Missing, now: Timestamp) -> Option<Fetch> {
-        let is_due =
-            |search: &Search| search.missing == missing && search.is_due(now, self.options.hedge_after);
-        let due = self.searches.iter().filter(|(_, search)| is_due(search)).map(|(&slot, _)| slot);
-        let due: Vec<Slot> = due.take(self.options.batch_size).collect();
-        due.iter().find_map(|&slot| self.fetch_for(slot, &due, now))
-    }
-
-    /// The cheapest way to get `slot` that is open now.
-    fn fetch_for(&mut self, slot: Slot, due: &[Slot], now: Timestamp) -> Option<Fetch> {
-        if let Some(endpoint) = self.replay_endpoint(slot) {
-            let last = due.iter().copied().filter(|&other| other >= slot).max().unwrap_or(slot);
-            for (_, search) in self.searches.range_mut(slot..=last) {
-                if search.is_due(now, self.options.hedge_after) {
-                    search.in_flight = true;
-                    search.begun_at = now;
-                    search.replayed.push(endpoint);
-                }
-            }
-            return Some(Fetch::Replay { endpoint, first: slot, last });
-        }
-        let in_reach = self.is_in_reach_of_replays(slot);
-        let search = self.searches.get_mut(&slot)?;
-        if search.missing == Missing::Extras && !in_reach {
-            // No RPC has them, and what no window holds any more never comes back.
-            self.searches.remove(&slot);
-            self.counters.lost_extras += 1;
-            return None;
-        }
-        if !self.has_rpc || search.missing == Missing::Extras {
-            // Only a replay can help: start over with all endpoints, later.
-            search.replayed.clear();
-            search.attempts += 1;
-            let reason = "no endpoint can replay it".to_owned();
-            self.postpone(slot, now, &reason, None);
-            return None;
-        }
-        search.in_flight = true;
-        search.begun_at = now;
-        let commitment = if slot <= self.finalized { Commitment::Finalized } else { Commitment::Confirmed };
-        let fetch = Fetch::Block { slot, commitment };
-        // Asked already and not answered yet: the fetch has a timeout of its own.
-        (!self.in_flight.contains(&fetch)).then_some(fetch)
-    }
-
-    /// An endpoint that may still replay `slot`, was not tried for it, and is not replaying already. One that has not
-    /// delivered the slot goes before one that has: if it is asked for again, something was wrong with what came.
-    fn replay_endpoint(&self, slot: Slot) -> Option<EndpointId> {
-        if !self.options.replay || self.tip.saturating_sub(slot) > self.options.max_replay_slots {
-            return None;
-        }
-        let search = self.searches.get(&slot)?;
-        let busy = |endpoint: EndpointId| {
-            self.in_flight
-                .iter()
-                .any(|fetch| matches!(fetch, Fetch::Replay { endpoint: other, .. } if *other == endpoint))
-        };
-        let open = self.endpoints.iter().copied().filter(|&endpoint| {
-            let in_window = self.windows.get(&endpoint).is_none_or(|&first| first <= slot);
-            in_window && !search.replayed.contains(&endpoint) && !busy(endpoint)
-        });
-        let endpoint = open.min_by_key(|&endpoint| self.deliveries(slot, endpoint))?;
-        let may = !self.has_rpc
-            || search.missing == Missing::Extras
-            || self.deliveries(slot, endpoint) < MOST_DELIVERIES;
-        may.then_some(endpoint)
-    }
-
-    fn deliveries(&self, slot: Slot, endpoint: EndpointId) -> usize {
-        let delivered = self.delivered.get(&slot);
-        delivered.map_or(0, |endpoints| endpoints.iter().filter(|&&other| other == endpoint).count())
     }
 
     fn on_slots(&mut self, now: Timestamp, fetch: Fetch, slots: &[Slot]) {
@@ -531,18 +455,19 @@ impl Planner {
             Ok(_) => return,
             Err(reason) => {
                 if let Some(search) = self.searches.get_mut(&slot) {
-                    search.last_failure = reason;
+                    search.refusal = Some(reason);
                 }
                 return;
             }
         };
         for mut block in blocks {
-            block.vouched = match fetch {
-                // Whoever forgot that the slot is final is told again.
-                _ if self.chain.canonical(slot) == Some(block.blockhash()) => Some(Commitment::Finalized),
-                Fetch::Block { commitment, .. } => Some(commitment),
-                _ => None,
-            };
+            if let Fetch::Block { commitment: level, .. } = fetch {
+                self.on_answer(now, block, level);
+                continue;
+            }
+            // Whoever forgot that the slot is final is told again.
+            let is_canonical = self.chain.canonical(slot) == Some(block.blockhash());
+            block.vouched = is_canonical.then_some(Commitment::Finalized);
             self.want_parent(now, &block.meta);
             self.on_block(now, Arc::new(block), out);
         }
@@ -562,7 +487,7 @@ impl Planner {
             Fetch::List { first, last } => self.postpone_listing(first, last, now, retry),
             Fetch::Block { slot, .. } => self.on_try_over(slot, now, reason, retry, out),
             Fetch::Replay { endpoint, first, last } => {
-                self.on_replay_over(endpoint, first..=last, now, reason)
+                self.on_replay_over(endpoint, first..=last, now);
             }
         }
     }
@@ -573,13 +498,11 @@ impl Planner {
         endpoint: EndpointId,
         slots: std::ops::RangeInclusive<Slot>,
         now: Timestamp,
-        reason: &str,
     ) {
         for search in self.searches.range_mut(slots).map(|(_, search)| search) {
             if search.in_flight && search.replayed.last() == Some(&endpoint) {
                 search.in_flight = false;
                 search.due = now;
-                search.last_failure = reason.to_owned();
             }
         }
     }
@@ -598,18 +521,20 @@ impl Planner {
             return;
         };
         search.in_flight = false;
+        if search.held.is_some() {
+            return;
+        }
         search.attempts += 1;
         if search.attempts > self.options.max_retries && !search.hole {
             search.hole = true;
             self.counters.holes += 1;
             out.report(Event::HoleOpened { slot, reason: reason.to_owned() });
         }
-        self.postpone(slot, now, reason, retry);
+        self.postpone(slot, now, retry);
     }
 
-    fn postpone(&mut self, slot: Slot, now: Timestamp, reason: &str, retry: Option<Duration>) {
+    fn postpone(&mut self, slot: Slot, now: Timestamp, retry: Option<Duration>) {
         let Some(search) = self.searches.get_mut(&slot) else { return };
-        search.last_failure = reason.to_owned();
         let wait = if search.hole {
             self.options.hole_interval
         } else {

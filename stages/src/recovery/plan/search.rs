@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
 use super::super::RecoveryOptions;
+use super::answers::Held;
 use crate::batch::{EndpointId, Missing};
 use crate::block::Block;
 use crate::slot::{Hash, Timestamp};
@@ -22,7 +23,10 @@ pub(super) struct Search {
     pub(super) begun_at: Timestamp,
     pub(super) hole: bool,
     pub(super) replayed: SmallVec<[EndpointId; 4]>,
-    pub(super) last_failure: String,
+    /// Why the last answer was refused, until its fetch is over.
+    pub(super) refusal: Option<String>,
+    /// What RPC answered, while nobody else has named it.
+    pub(super) held: Option<Held>,
 }
 
 impl Search {
@@ -35,13 +39,17 @@ impl Search {
             begun_at: now,
             hole: false,
             replayed: SmallVec::new(),
-            last_failure: "not tried yet".to_owned(),
+            refusal: None,
+            held: None,
         }
     }
 
-    /// Whether something can be done for it: nothing is under way, or what is takes so long that the next way is tried
+    /// Whether something can be done for it: nothing is held for it, and nothing is under way, or what is takes so long that the next way is tried
     /// beside it.
     pub(super) fn is_due(&self, now: Timestamp, hedge_after: Duration) -> bool {
+        if self.held.is_some() {
+            return false;
+        }
         match self.in_flight {
             true => now.since(self.begun_at) >= hedge_after,
             false => self.due <= now,

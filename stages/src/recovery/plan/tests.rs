@@ -1,3 +1,6 @@
+use yellowstone_grpc_proto::geyser::SubscribeUpdateBlockMeta;
+use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
+
 use super::*;
 use crate::batch::Want;
 use crate::block::Part;
@@ -26,6 +29,17 @@ fn gap(planner: &mut Planner, first: Slot, last: Slot) {
 fn finalized(planner: &mut Planner, slot: Slot, blockhash: Option<Hash>) {
     let status = Status { slot, parent: None, blockhash, status: SlotStatus::Finalized, at: Timestamp(0) };
     planner.on_batch(Timestamp(0), vec![Item::Status(status)], &mut Output::default());
+}
+
+/// A live block whose parent this is: it names the version that RPC is believed to answer with.
+fn child_of(planner: &mut Planner, slot: Slot, version: u8) -> Output {
+    let updates = vec![meta(0, 0, slot + 1, 0, (slot, version), 0)];
+    let mut assembler = Assembler::new(Scope::default(), TransactionFilters::Everything);
+    let mut blocks = assembler.assemble(slot + 1, Way::Live, updates).expect("a block without transactions");
+    let block = Item::Block(Arc::new(blocks.remove(0)));
+    let mut out = Output::default();
+    planner.on_batch(Timestamp(0), vec![block], &mut out);
+    out
 }
 
 fn all_fetches(planner: &mut Planner, now: Timestamp) -> Vec<Fetch> {
@@ -94,6 +108,7 @@ fn a_recovered_slot_goes_on_with_the_commitment_that_rpc_was_asked_for() {
     let mut planner = planner();
     finalized(&mut planner, 50, None);
     gap(&mut planner, 10, 10);
+    child_of(&mut planner, 10, 0);
     let fetch = Fetch::Block { slot: 10, commitment: Commitment::Finalized };
     assert_eq!(fetches(&mut planner, Timestamp(0)), [fetch]);
     let out = bring(&mut planner, fetch, 10, whole(10, 9));
@@ -115,9 +130,75 @@ fn a_block_that_is_not_whole_or_not_the_one_that_was_asked_for_is_not_believed()
 }
 
 #[test]
+fn what_rpc_answers_is_held_until_a_child_names_it() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    fetches(&mut planner, Timestamp(0));
+    assert!(slots(&bring(&mut planner, block_of(10), 10, whole(10, 9))).is_empty());
+    assert!(fetches(&mut planner, Timestamp(u64::MAX / 2)).iter().all(|fetch| *fetch != block_of(10)));
+    assert_eq!(slots(&child_of(&mut planner, 10, 0)), [11, 10]);
+    assert!(!planner.searches.contains_key(&10));
+}
+
+#[test]
+fn blocks_of_a_range_name_each_other_in_whichever_order_they_come() {
+    for order in [[10, 11, 12], [12, 11, 10], [11, 10, 12], [12, 10, 11]] {
+        let mut planner = planner();
+        [10, 11, 12].into_iter().for_each(|slot| gap(&mut planner, slot, slot));
+        fetches(&mut planner, Timestamp(0));
+        let bring = |slot| slots(&bring(&mut planner, block_of(slot), slot, whole(slot, slot - 1)));
+        let mut came: Vec<Slot> = order.into_iter().flat_map(bring).collect();
+        came.extend(slots(&child_of(&mut planner, 12, 0)));
+        came.sort_unstable();
+        assert_eq!(came, [10, 11, 12, 13], "{order:?}");
+    }
+}
+
+/// What a node that mixes its answers up sends for slot 10: the block of `other`, which carries no slot of its own.
+fn mixed_up(other: Slot, parent: Slot) -> Vec<Update> {
+    let meta = SubscribeUpdateBlockMeta {
+        slot: 10,
+        blockhash: hash(other, 0).to_base58(),
+        parent_slot: parent,
+        parent_blockhash: hash(parent, 0).to_base58(),
+        ..Default::default()
+    };
+    vec![update_of(9, UpdateOneof::BlockMeta(meta))]
+}
+
+#[test]
+fn another_slots_block_is_refused_when_the_chain_names_the_right_one_and_asked_for_again() {
+    let mut planner = planner();
+    gap(&mut planner, 10, 10);
+    fetches(&mut planner, Timestamp(0));
+    assert!(slots(&bring(&mut planner, block_of(10), 10, mixed_up(8, 7))).is_empty());
+    child_of(&mut planner, 10, 0);
+    assert!(!planner.chain.is_passed_over(8), "it proves no skip");
+    finalized(&mut planner, 11, Some(hash(11, 0)));
+    assert_eq!(planner.counters.refused, 1);
+    let again = Fetch::Block { slot: 10, commitment: Commitment::Finalized };
+    assert!(fetches(&mut planner, Timestamp(u64::MAX / 2)).contains(&again));
+    assert!(slots(&bring(&mut planner, again, 10, mixed_up(8, 7))).is_empty(), "it is known to be wrong now");
+    assert_eq!(slots(&bring(&mut planner, again, 10, whole(10, 9))), [10]);
+}
+
+#[test]
+fn a_block_that_is_known_as_another_slots_or_whose_parent_is_not_below_it_is_refused() {
+    let mut planner = planner();
+    child_of(&mut planner, 7, 0);
+    gap(&mut planner, 10, 10);
+    for (other, parent) in [(8, 7), (12, 11)] {
+        fetches(&mut planner, Timestamp(u64::MAX / 2));
+        assert!(slots(&bring(&mut planner, block_of(10), 10, mixed_up(other, parent))).is_empty());
+    }
+    assert_eq!(planner.counters.refused, 2);
+}
+
+#[test]
 fn tries_are_spaced_out_more_and_more_and_then_the_slot_is_a_hole_that_is_tried_for_ever() {
     let mut planner = planner();
     gap(&mut planner, 10, 10);
+    child_of(&mut planner, 10, 0);
     let mut now = Timestamp(0);
     let mut waits = Vec::new();
     let mut holes = 0;
@@ -250,6 +331,7 @@ fn replay_of(endpoint: EndpointId, slot: Slot) -> Fetch {
 fn a_version_goes_on_once_whichever_ways_bring_it() {
     let mut planner = planner();
     gap(&mut planner, 10, 10);
+    child_of(&mut planner, 10, 0);
     let fetch = block_of(10);
     assert_eq!(fetches(&mut planner, Timestamp(0)), [fetch]);
     let live = bring(&mut planner, fetch, 10, whole(10, 9)).items;
@@ -266,6 +348,7 @@ fn a_version_goes_on_once_whichever_ways_bring_it() {
 fn what_rpc_vouches_for_of_a_block_that_went_on_is_told_as_a_status() {
     let mut planner = planner();
     gap(&mut planner, 10, 10);
+    child_of(&mut planner, 10, 0);
     fetches(&mut planner, Timestamp(0));
     bring(&mut planner, block_of(10), 10, whole(10, 9));
     let later = Timestamp(0).after(Duration::from_secs(60));
