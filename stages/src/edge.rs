@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::batch::{Batch, Item};
+use crate::tap::Tap;
 
 /// What a full edge does with the next batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -221,6 +222,7 @@ fn permits(wanted: usize, capacity: usize) -> u32 {
 #[derive(Default)]
 pub struct Outbox {
     edges: Vec<EdgeSender>,
+    tap: Arc<Tap>,
 }
 
 impl Outbox {
@@ -232,6 +234,7 @@ impl Outbox {
         if batch.is_empty() || self.edges.is_empty() {
             return Ok(());
         }
+        self.tap.offer(&batch);
         let bytes = batch.iter().map(Item::size_bytes).sum();
         let batch = Arc::new(batch);
         let (last, others) = self.edges.split_last().expect("checked above that there is an edge");
@@ -241,6 +244,11 @@ impl Outbox {
         }
         open |= last.send(batch, bytes).await.is_ok();
         if open { Ok(()) } else { Err(Closed) }
+    }
+
+    /// The tap of what is sent.
+    pub fn tap(&self) -> &Arc<Tap> {
+        &self.tap
     }
 }
 

@@ -128,6 +128,19 @@ impl SlotStatus {
             _ => return None,
         })
     }
+
+    /// The word in taps and the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Confirmed => "confirmed",
+            Self::Finalized => "finalized",
+            Self::FirstShredReceived => "first_shred_received",
+            Self::Completed => "completed",
+            Self::CreatedBank => "created_bank",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// A range of bytes inside a frame.

@@ -29,6 +29,7 @@ pub mod sample;
 pub mod silence;
 pub mod slot;
 pub mod stage;
+pub mod tap;
 pub mod tip;
 pub mod transaction;
 pub mod watch;

@@ -99,7 +99,12 @@ fn draw_edges(nodes: &mut [BuiltNode], inputs: &[Vec<crate::plan::PlanEdge>]) ->
             let (before, rest) = nodes.split_at_mut(to);
             let (sender, receiver) = (&mut before[edge.from], &mut rest[0]);
             let stats = connect(&mut sender.outbox, &mut receiver.inbox, edge.config);
-            edges.push(EdgeView { from: sender.name.clone(), to: receiver.name.clone(), stats });
+            edges.push(EdgeView {
+                from: sender.name.clone(),
+                to: receiver.name.clone(),
+                config: edge.config,
+                stats,
+            });
         }
     }
     edges

@@ -88,6 +88,7 @@ pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
         kind: node.kind,
         role: node.role,
         board: MetricBoard::default(),
+        tap: Arc::clone(node.outbox.tap()),
     };
     let watched = Watched {
         pipeline,

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Watch;
+use super::help::help;
 use crate::edge::EdgeSnapshot;
 use crate::stage::Label;
+
+/// What every family's name begins with.
+const PREFIX: &str = "sluice_";
 
 /// All samples of one family, each with its labels.
 type Families = BTreeMap<String, Vec<(String, f64)>>;
@@ -64,7 +68,7 @@ fn expose_edge(families: &mut Families, labels: &str, edge: &EdgeSnapshot) {
 }
 
 fn add(families: &mut Families, name: &str, labels: String, value: f64) {
-    families.entry(format!("sluice_{name}")).or_default().push((labels, value));
+    families.entry(format!("{PREFIX}{name}")).or_default().push((labels, value));
 }
 
 /// `{key="value",…}`, with what the format wants escaped.
@@ -80,7 +84,9 @@ fn render(families: &Families) -> String {
     let mut text = String::new();
     for (name, samples) in families {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let meaning = help(name.strip_prefix(PREFIX).unwrap_or(name));
         // Writing to a string can't fail.
+        writeln!(text, "# HELP {name} {meaning}").ok();
         writeln!(text, "# TYPE {name} {kind}").ok();
         for (labels, value) in samples {
             writeln!(text, "{name}{labels} {value}").ok();
@@ -98,7 +104,9 @@ mod tests {
         let mut families = Families::new();
         add(&mut families, "gaps_total", labels(&[("node", "a\"b\\c")]), 3.0);
         add(&mut families, "holes", String::new(), 0.0);
-        let expected = "# TYPE sluice_gaps_total counter\nsluice_gaps_total{node=\"a\\\"b\\\\c\"} 3\n\
+        let expected = "# HELP sluice_gaps_total Gaps, counted since the start.\n\
+                        # TYPE sluice_gaps_total counter\nsluice_gaps_total{node=\"a\\\"b\\\\c\"} 3\n\
+                        # HELP sluice_holes Slots that can't be had for now.\n\
                         # TYPE sluice_holes gauge\nsluice_holes 0\n";
         assert_eq!(render(&families), expected);
     }

@@ -10,6 +10,7 @@
 //! is told how many it missed; the pipeline never waits for it.
 
 mod exposition;
+mod help;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use tokio::sync::broadcast;
 use crate::batch::EndpointId;
 use crate::budget::Budget;
 use crate::component::{Endpoint, Role};
-use crate::edge::{EdgeSnapshot, EdgeStats};
+use crate::edge::{EdgeConfig, EdgeSnapshot, EdgeStats};
 use crate::node::MetricBoard;
 use crate::slot::Timestamp;
 use crate::stage::{Event, Label, Metric};
+use crate::tap::Tap;
 
 /// Events that a slow reader may be behind. A burst of a whole slot's discards fits.
 pub const REPORTS_CAPACITY: usize = 4_096;
@@ -50,6 +52,8 @@ pub struct NodeView {
     pub role: Role,
     /// Where it shows its metrics.
     pub board: MetricBoard,
+    /// A look at what it gives out.
+    pub tap: Arc<Tap>,
 }
 
 /// An edge, for those who watch.
@@ -59,6 +63,8 @@ pub struct EdgeView {
     pub from: String,
     /// The node that receives.
     pub to: String,
+    /// How much it holds, and what it does when that is reached.
+    pub config: EdgeConfig,
     /// What it has seen.
     pub stats: Arc<EdgeStats>,
 }
@@ -155,6 +161,11 @@ impl Watch {
     pub fn edges(&self) -> Vec<(&str, &str, EdgeSnapshot)> {
         let view = |edge: &EdgeView| edge.stats.snapshot();
         self.watched.edges.iter().map(|edge| (edge.from.as_str(), edge.to.as_str(), view(edge))).collect()
+    }
+
+    /// The edges with their bounds.
+    pub fn edge_views(&self) -> &[EdgeView] {
+        &self.watched.edges
     }
 
     /// The endpoints, by their ids.

@@ -1,0 +1,92 @@
+//! What each family of metrics means, for the `# HELP` lines of the exposition.
+
+use std::borrow::Cow;
+
+/// Families by their names without the prefix `sluice_`, in alphabetical order.
+const HELP: &[(&str, &str)] = &[
+    ("arrivals_lost_total", "Rows of the arrivals dataset that could not be written."),
+    ("batches_total", "Batches that a batcher let out, by what made it."),
+    ("chain_contradictions_total", "Slots of which two versions were called canonical."),
+    ("committed_blocks_total", "Slots that the commitment stage let out."),
+    ("discarded_blocks_total", "Versions of slots on dead or orphaned forks that were let go."),
+    ("duplicate_updates_total", "Updates that another endpoint had sent before, by endpoint."),
+    ("edge_blocked_seconds_total", "Time that the sender waited for room on the edge."),
+    ("edge_dropped_items_total", "Items dropped because the edge was full."),
+    ("edge_high_water_bytes", "The most bytes that were in flight on the edge at once."),
+    ("edge_received_bytes_total", "Bytes that came out of the edge."),
+    ("edge_received_items_total", "Items that came out of the edge."),
+    ("edge_sent_bytes_total", "Bytes that went into the edge."),
+    ("edge_sent_items_total", "Items that went into the edge."),
+    ("edge_starved_seconds_total", "Time that the receiver waited for a batch from the edge."),
+    ("endpoint_slot", "The highest slot that an endpoint has sent."),
+    ("finalized_slot", "The highest slot that is known to be final."),
+    ("first_updates_total", "Updates that an endpoint was the first to send."),
+    ("held_blocks", "Slots that wait for their commitment."),
+    ("holes", "Slots that can't be had for now."),
+    ("ledger_contradictions_total", "Slots about which endpoints contradicted each other."),
+    ("ledger_discarded_total", "Updates that the slot ledger could not use, by reason."),
+    ("ledger_gaps_total", "Gaps that the slot ledger has found."),
+    ("ledger_open_slots", "Slots that are not whole yet."),
+    ("ledger_owed_slots", "Slots that were found missing and are not there yet."),
+    ("ledger_whole_slots_total", "Slots that came whole."),
+    ("memory_limit_bytes", "The most bytes of frames that may be in flight."),
+    ("memory_peak_bytes", "The most bytes of frames that were in flight at once."),
+    ("memory_used_bytes", "Bytes of frames in flight now."),
+    ("parquet_commit_failures_total", "Tries to make a file durable that failed."),
+    ("parquet_committed_bytes_total", "Bytes of durable files."),
+    ("parquet_committed_files_total", "Durable files."),
+    ("parquet_committed_ranges_total", "Ranges of slots whose files are durable."),
+    ("parquet_committed_rows_total", "Rows in durable files."),
+    ("recovered_slots_total", "Missing slots that were settled, by the way they came."),
+    ("recovery_failures_total", "Fetches of missing slots that failed."),
+    ("recovery_found_slots_total", "Slots that recovery began to look for."),
+    ("recovery_holes_total", "Slots that were given up for the time being."),
+    ("recovery_in_flight", "Fetches under way."),
+    ("recovery_searches", "Missing slots that are looked for."),
+    ("source_bytes_total", "Bytes that a source has read."),
+    ("source_connected", "1 while the source's stream is open."),
+    ("source_disconnects_total", "Streams that ended, by reason."),
+    ("source_malformed_total", "Messages that could not be read."),
+    ("source_sessions_total", "Subscriptions that were accepted."),
+    ("source_tip_slot", "The highest slot that the source has seen."),
+    ("source_updates_total", "Updates that the source has read, by kind."),
+    ("tip_slot", "The highest slot that is believed to exist."),
+    ("watermark_slot", "The highest slot that has reached the commitment that is waited for."),
+];
+
+/// The meaning of the family `name`, which comes without its prefix. A family that the table does not know is described
+/// by the words of its name.
+pub(super) fn help(name: &str) -> Cow<'static, str> {
+    match HELP.binary_search_by_key(&name, |(known, _)| known) {
+        Ok(at) => Cow::Borrowed(HELP[at].1),
+        Err(_) => Cow::Owned(described(name)),
+    }
+}
+
+fn described(name: &str) -> String {
+    let (words, end) = match name.strip_suffix("_total") {
+        Some(words) => (words, ", counted since the start."),
+        None => (name, ", now."),
+    };
+    let words = words.replace('_', " ");
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(end.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_so_that_it_can_be_searched() {
+        assert!(HELP.is_sorted_by(|first, second| first.0 < second.0));
+        assert_eq!(help("holes"), "Slots that can't be had for now.");
+    }
+
+    #[test]
+    fn a_family_that_nobody_described_is_described_by_its_name() {
+        assert_eq!(help("webhook_sent_notices_total"), "Webhook sent notices, counted since the start.");
+        assert_eq!(help("webhook_in_flight"), "Webhook in flight, now.");
+    }
+}
