@@ -25,6 +25,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),
     kind::<sluice_sinks::parquet::ParquetOptions>(),
     kind::<sluice_sinks::discard::DiscardOptions>(),
+    kind::<sluice_sinks::history::HistoryOptions>(),
 ];
 
 /// A kind of node, without its type.

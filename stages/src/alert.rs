@@ -3,6 +3,7 @@
 //! ```text
 //!             for passed             condition gone, keep_firing_for passed
 //!  inactive ─→ pending ─→ firing ────────────────────────────────────────→ resolved
+//!                 └── condition gone: over without ever having fired ─────────↗
 //! ```
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub enum AlertState {
     Pending,
     /// It is to be told.
     Firing,
-    /// It was firing and is over.
+    /// It is over. If it never fired, `fired_at` is none.
     Resolved,
 }
 
@@ -83,6 +84,19 @@ pub struct Alert {
     pub resolved_at: Option<Timestamp>,
     /// What keeps it from being told, if anything does: the id of a silence or the fingerprint of the alert that inhibits it.
     pub suppressed_by: Option<Arc<str>>,
+}
+
+impl Alert {
+    /// The value of a label for matchers and groups: `rule` (or `alertname`, as Alertmanager calls it), `severity` and
+    /// `metric` stand beside its own labels.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        match name {
+            "rule" | "alertname" => Some(&self.rule),
+            "severity" => Some(self.severity.name()),
+            "metric" => Some(&self.metric),
+            _ => self.labels.get(name).map(|value| &**value),
+        }
+    }
 }
 
 /// Word to people about a group of alerts, for the channels.
