@@ -8,6 +8,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::alert::AlertItem;
 use crate::block::Block;
 use crate::budget::Lease;
@@ -98,7 +100,7 @@ pub enum Echo {
 }
 
 /// What a subscription asks for; decides what "whole" means for a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Scope {
     /// Transactions: none, those that match filters (can't be counted), or all.
     pub transactions: Want,
@@ -109,7 +111,8 @@ pub struct Scope {
 }
 
 /// How much of a kind a subscription asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Want {
     /// None of it.
     #[default]

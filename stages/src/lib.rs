@@ -24,6 +24,7 @@ pub mod merge;
 pub mod metrics_tap;
 pub mod node;
 pub mod proof;
+pub mod recording;
 pub mod recovery;
 pub mod sample;
 pub mod silence;

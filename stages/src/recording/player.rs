@@ -1,0 +1,132 @@
+//! Turns what a recording says back into items. Pure.
+//!
+//! Sessions get new numbers, so that they are never taken for sessions of today; their endpoints get the ids that
+//! endpoints of these names have now, or ids of their own. Where a recording misses something, its sessions end and begin
+//! anew: a session vouches that nothing is missing in it. Pings and pongs go no further.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::format::{Record, RecordedBlock, RecordedSession};
+use crate::batch::{Batch, EndpointId, Item, Session, SessionId, Update};
+use crate::component::{BuildContext, Endpoint};
+use crate::frame::{Frame, FrameError, Kind};
+use crate::recovery::fetch::RPC_ENDPOINT;
+use crate::slot::Timestamp;
+
+/// Sessions that are played count from here: live ones count from 1, those of recovery from 2³¹.
+const FIRST_NUMBER: u32 = 1 << 30;
+/// Ids that endpoints of recordings are given; beyond, all share the last.
+const GUEST_IDS: u16 = 1 << 15;
+
+/// Gives ids to endpoints that are not the pipeline's own, from the top down.
+#[derive(Debug, Clone, Default)]
+pub struct Guests {
+    given: Arc<AtomicU16>,
+}
+
+impl Guests {
+    /// Those of a pipeline.
+    pub fn of(context: &mut BuildContext) -> Self {
+        context.shared.get_or_insert_default::<Self>().clone()
+    }
+
+    fn next(&self) -> EndpointId {
+        let give = |given: u16| Some((given + 1).min(GUEST_IDS));
+        let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
+        RPC_ENDPOINT - 1 - given.unwrap_or_else(|given| given)
+    }
+}
+
+/// Plays blocks.
+#[derive(Debug)]
+pub struct Player {
+    ids: BTreeMap<Arc<str>, EndpointId>,
+    guests: Guests,
+    next_number: u32,
+    /// Sessions that are open, by what the recording calls them.
+    open: BTreeMap<SessionId, SessionId>,
+    last_at: Timestamp,
+    malformed: Vec<(EndpointId, FrameError)>,
+}
+
+impl Player {
+    /// A player that has played nothing. Sessions of `known` endpoints are taken to be theirs.
+    pub fn new(known: &[Endpoint], guests: Guests) -> Self {
+        let ids = known.iter().map(|endpoint| (Arc::clone(&endpoint.name), endpoint.id)).collect();
+        Self {
+            ids,
+            guests,
+            next_number: FIRST_NUMBER,
+            open: BTreeMap::new(),
+            last_at: Timestamp(0),
+            malformed: Vec::new(),
+        }
+    }
+
+    /// The items of the next block.
+    pub fn play(&mut self, block: RecordedBlock) -> Batch {
+        let mut items = Batch::with_capacity(block.records.len());
+        if !block.continues {
+            self.end(&mut items);
+        }
+        for session in &block.sessions {
+            if !self.open.contains_key(&session.id) {
+                items.push(self.open(session));
+            }
+        }
+        for record in block.records {
+            match record {
+                Record::Opened(session) => {
+                    // Its end was lost.
+                    self.close(session.id, session.opened_at, &mut items);
+                    items.push(self.open(&session));
+                }
+                Record::Closed { session, at } => self.close(session, at, &mut items),
+                Record::Frame { session, at, bytes } => {
+                    self.last_at = self.last_at.max(at);
+                    let Some(&session) = self.open.get(&session) else { continue };
+                    match Frame::try_new(bytes) {
+                        Ok(frame) if matches!(frame.header.kind, Kind::Ping | Kind::Pong) => {}
+                        Ok(frame) => {
+                            items.push(Item::Update(Update { frame, session, received_at: at, lease: None }));
+                        }
+                        Err(error) => self.malformed.push((session.endpoint, error)),
+                    }
+                }
+            }
+        }
+        items
+    }
+
+    /// Ends all sessions that are open.
+    pub fn end(&mut self, items: &mut Batch) {
+        let at = self.last_at;
+        let closed = std::mem::take(&mut self.open).into_values();
+        items.extend(closed.map(|id| Item::Session(Session::Closed { id, at })));
+    }
+
+    /// Updates that could not be read since this was last asked, with their endpoints.
+    pub fn take_malformed(&mut self) -> Vec<(EndpointId, FrameError)> {
+        std::mem::take(&mut self.malformed)
+    }
+
+    fn open(&mut self, session: &RecordedSession) -> Item {
+        let guests = &self.guests;
+        let endpoint = *self.ids.entry(Arc::clone(&session.name)).or_insert_with(|| guests.next());
+        let id = SessionId { endpoint, number: self.next_number };
+        self.next_number = self.next_number.saturating_add(1);
+        self.open.insert(session.id, id);
+        self.last_at = self.last_at.max(session.opened_at);
+        let RecordedSession { name, scope, opened_at: at, .. } = session.clone();
+        Item::Session(Session::Opened { id, endpoint: name, scope, at })
+    }
+
+    fn close(&mut self, session: SessionId, at: Timestamp, items: &mut Batch) {
+        self.last_at = self.last_at.max(at);
+        if let Some(id) = self.open.remove(&session) {
+            items.push(Item::Session(Session::Closed { id, at }));
+        }
+    }
+}
