@@ -15,6 +15,7 @@ use sluice_stages::stage::Flow;
 /// Every kind, in the order in which data passes them.
 pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::yellowstone::YellowstoneOptions>(),
+    kind::<sluice_stages::recording::ReplayOptions>(),
     kind::<sluice_stages::merge::MergeOptions>(),
     kind::<sluice_stages::dedupe::DedupeOptions>(),
     kind::<sluice_stages::gap_detector::GapDetectorOptions>(),
@@ -24,6 +25,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::batcher::BatcherOptions>(),
     kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),
     kind::<sluice_sinks::parquet::ParquetOptions>(),
+    kind::<sluice_stages::recording::RecorderOptions>(),
     kind::<sluice_sinks::discard::DiscardOptions>(),
     kind::<sluice_sinks::history::HistoryOptions>(),
 ];
@@ -109,6 +111,11 @@ impl Kind {
             Emits::Same => Gives::Same,
         }
     }
+}
+
+/// Options that were made by code and not read from a pipeline.
+pub(crate) fn made<C: Component + Send + 'static>(options: C) -> Box<dyn AnyOptions> {
+    Box::new(Erased(options))
 }
 
 /// The section in which nodes of a role stand.

@@ -35,6 +35,8 @@ enum LogFormat {
 enum Command {
     /// Run a pipeline until SIGINT or SIGTERM.
     Run(commands::run::RunArgs),
+    /// Record what a pipeline's sources bring, to be played again by a `replay` source.
+    Record(commands::record::RecordArgs),
     /// Run the example pipeline on a simulated cluster, and check what came out.
     Demo(commands::demo::DemoArgs),
     /// Audit an output folder offline; exit code 1 if it does not keep its promises.
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     start_log(cli.log_format);
     match cli.command {
         Command::Run(args) => on_runtime(commands::run::run(args)),
+        Command::Record(args) => on_runtime(commands::record::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prove(args) => commands::prove::run(&args),

@@ -236,6 +236,16 @@ pub enum Event {
         /// Rows in it.
         rows: u64,
     },
+    /// A spool can't write to its disk; the pipeline goes on without it.
+    SpoolFailed {
+        /// What the disk said.
+        reason: String,
+    },
+    /// A spool writes again.
+    SpoolResumed {
+        /// Updates that went past it in between: a crash before they are committed may lose of them what no replay has.
+        lost_updates: u64,
+    },
     /// A file could not be made durable and will be tried again.
     CommitFailed {
         /// The first slot that the file covers.

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod graph;
 pub mod list;
 pub mod prove;
+pub mod record;
 pub mod run;
 pub mod validate;
 pub mod verify;

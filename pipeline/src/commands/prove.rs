@@ -1,5 +1,6 @@
 //! `sluice prove`: proves the slots of recorded streams, without a pipeline.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,8 +8,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Args;
-use sluice_cluster::ledger::load;
 use sluice_stages::proof::recording::{Finding, Recordings};
+use sluice_stages::recording::format::Record;
+use sluice_stages::recording::reader::Reader;
 use sluice_stages::slot::Slot;
 
 use super::run::EXIT_FAILED;
@@ -17,8 +19,8 @@ use crate::report;
 /// Arguments of `sluice prove`.
 #[derive(Debug, Args)]
 pub struct ProveArgs {
-    /// Recordings: frames of a big-endian u32 length and a `SubscribeUpdate`, plain, gzip or zstd. Each counts as an
-    /// endpoint; what one lacks another may have.
+    /// Recordings: those of `sluice record`, or frames of a big-endian u32 length and a `SubscribeUpdate`, plain, gzip or
+    /// zstd. Each endpoint of each counts for itself; what one lacks another may have.
     #[arg(value_name = "RECORDING", required = true)]
     pub recordings: Vec<PathBuf>,
 }
@@ -41,9 +43,20 @@ pub fn run(args: &ProveArgs) -> ExitCode {
 
 fn read(args: &ProveArgs) -> anyhow::Result<Recordings> {
     let mut recordings = Recordings::default();
-    for (endpoint, path) in args.recordings.iter().enumerate() {
-        for frame in load(path, None)?.frames {
-            recordings.take(endpoint, frame.body).with_context(|| path.display().to_string())?;
+    // Endpoints, by the recording that they are in and their id there.
+    let mut endpoints = BTreeMap::new();
+    for (position, path) in args.recordings.iter().enumerate() {
+        let mut reader = Reader::open(path)?;
+        while let Some(block) = reader.next_block()? {
+            for record in block.records {
+                let Record::Frame { session, bytes, .. } = record else { continue };
+                let next = endpoints.len();
+                let endpoint = *endpoints.entry((position, session.endpoint)).or_insert(next);
+                recordings.take(endpoint, bytes).with_context(|| path.display().to_string())?;
+            }
+        }
+        if let Some(byte) = reader.torn_at() {
+            report::print_error(&format!("{} breaks off at byte {byte}\n", path.display()));
         }
     }
     Ok(recordings)

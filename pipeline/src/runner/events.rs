@@ -51,7 +51,11 @@ fn show(watch: &Watch, node: &str, event: &Event) {
         Event::Committed { dataset, first, last, rows } => {
             tracing::debug!(node, dataset, first, last, rows, "committed");
         }
+        Event::SpoolResumed { lost_updates } => {
+            tracing::warn!(node, lost_updates, "the spool writes again");
+        }
         Event::HoleOpened { .. }
+        | Event::SpoolFailed { .. }
         | Event::CommitFailed { .. }
         | Event::Contradiction { .. }
         | Event::ProofFailed { .. } => {}
@@ -63,6 +67,9 @@ fn show_grave(watch: &Watch, node: &str, event: &Event) {
         Event::HoleOpened { slot, reason } => tracing::error!(node, slot, reason, "hole"),
         Event::CommitFailed { first, reason } => {
             tracing::error!(node, first, reason, "commit failed, to be tried again")
+        }
+        Event::SpoolFailed { reason } => {
+            tracing::error!(node, reason, "the spool can't write, the pipeline goes on without it");
         }
         Event::ProofFailed { slot, index, reason, endpoint } => {
             tracing::error!(node, endpoint = watch.endpoint(*endpoint), slot, index, reason, "not proven");

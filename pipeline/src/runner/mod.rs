@@ -214,6 +214,7 @@ pub(crate) fn is_grave(event: &Event) -> bool {
         event,
         Event::HoleOpened { .. }
             | Event::CommitFailed { .. }
+            | Event::SpoolFailed { .. }
             | Event::Contradiction { .. }
             | Event::ProofFailed { .. }
     )

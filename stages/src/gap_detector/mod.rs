@@ -106,6 +106,15 @@ const FORK_SLOTS: u64 = 64;
 /// The statuses of a slot that were passed on, each with the version that it was about.
 type Told = SmallVec<[(SlotStatus, Option<Hash>); 8]>;
 
+/// Whether a whole slot still waits for its entries and accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// As long as `extras_grace` says.
+    Grace,
+    /// No more.
+    Over,
+}
+
 /// Slots that a session is remembered for: more than any bank is behind its parent.
 const REMEMBERED_SLOTS: usize = 128;
 
@@ -427,7 +436,7 @@ impl GapDetector {
             let Some(open) = self.slots.get(&slot) else { continue };
             let mut waits = false;
             for blockhash in open.versions() {
-                waits |= self.settle_version(now, slot, blockhash, out);
+                waits |= self.settle_version(now, slot, blockhash, Patience::Grace, out);
             }
             if !waits {
                 self.waiting.remove(&slot);
@@ -436,7 +445,14 @@ impl GapDetector {
     }
 
     /// Lets a version out if it is whole; says whether it is and waits for its entries or accounts.
-    fn settle_version(&mut self, now: Timestamp, slot: Slot, blockhash: Hash, out: &mut Output) -> bool {
+    fn settle_version(
+        &mut self,
+        now: Timestamp,
+        slot: Slot,
+        blockhash: Hash,
+        patience: Patience,
+        out: &mut Output,
+    ) -> bool {
         let Some(open) = self.slots.get_mut(&slot) else { return false };
         let before = open.emitted.iter().find(|(hash, _)| *hash == blockhash).map(|&(_, emitted)| emitted);
         let wanted = |want: Want| want != Want::Nothing;
@@ -460,7 +476,7 @@ impl GapDetector {
         let lacks = block.entries.is_missing() || block.accounts.is_missing();
         if before.is_none() && lacks {
             let since = *self.waiting.entry(slot).or_insert(now);
-            if now.since(since) < self.options.extras_grace {
+            if patience == Patience::Grace && now.since(since) < self.options.extras_grace {
                 return true;
             }
         }
@@ -471,6 +487,17 @@ impl GapDetector {
             out.push(Item::Block(Arc::from(block)));
         }
         false
+    }
+
+    /// Lets slots below `below` that wait for entries or accounts go on without: nothing more of them is looked at. A
+    /// recording that is replayed at full speed gets there long before their grace is over.
+    fn release(&mut self, now: Timestamp, below: Slot, out: &mut Output) {
+        let waiting: Vec<Slot> = self.waiting.range(..below).map(|(&slot, _)| slot).collect();
+        for slot in waiting {
+            for blockhash in self.slots.get(&slot).map(OpenSlot::versions).unwrap_or_default() {
+                self.settle_version(now, slot, blockhash, Patience::Over, out);
+            }
+        }
     }
 
     /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
@@ -535,12 +562,13 @@ impl GapDetector {
         below.min(last)
     }
 
-    fn forget(&mut self, out: &mut Output) {
+    fn forget(&mut self, now: Timestamp, out: &mut Output) {
         let by_finality = self.finalized.saturating_sub(self.options.keep_slots);
         let below = by_finality.max(self.tip.slot().saturating_sub(self.options.max_open_slots));
         if below <= self.forgotten {
             return;
         }
+        self.release(now, below, out);
         let overdue: Vec<Slot> = self.owed.range(..below).map(|(&slot, _)| slot).collect();
         for slot in overdue {
             self.report_gap(slot, out);
@@ -586,7 +614,7 @@ impl Stage for GapDetector {
             self.on_item(now, item, out);
         }
         self.settle(now, out);
-        self.forget(out);
+        self.forget(now, out);
     }
 
     fn on_tick(&mut self, now: Timestamp, out: &mut Output) {
@@ -609,7 +637,8 @@ impl Stage for GapDetector {
         }
     }
 
-    fn on_end(&mut self, _: Timestamp, out: &mut Output) {
+    fn on_end(&mut self, now: Timestamp, out: &mut Output) {
+        self.release(now, Slot::MAX, out);
         self.report_arrivals(&self.slots, out);
     }
 

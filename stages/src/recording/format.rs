@@ -220,12 +220,19 @@ impl BlockHead {
         let flags = rest.get_u32_le();
         let (packed_bytes, raw_bytes, records) = (rest.get_u32_le(), rest.get_u32_le(), rest.get_u32_le());
         let entry = IndexEntry { records, ..IndexEntry::empty() }.with_ranges(&mut rest)?;
-        Some(Self { continues: flags & CONTINUES != 0, packed_bytes, raw_bytes, entry, crc: rest.get_u32_le() })
+        Some(Self {
+            continues: flags & CONTINUES != 0,
+            packed_bytes,
+            raw_bytes,
+            entry,
+            crc: rest.get_u32_le(),
+        })
     }
 
     /// Whether head and content are as they were written.
     pub(super) fn is_whole(&self, head: &[u8; BLOCK_HEAD_BYTES], packed: &[u8]) -> bool {
-        packed.len() == self.packed_bytes as usize && crc_of(&head[..BLOCK_HEAD_BYTES - 4], packed) == self.crc
+        packed.len() == self.packed_bytes as usize
+            && crc_of(&head[..BLOCK_HEAD_BYTES - 4], packed) == self.crc
     }
 }
 
@@ -272,7 +279,10 @@ pub(super) fn put_session(session: &RecordedSession, out: &mut Vec<u8>) {
     out.extend(session.name.as_bytes());
 }
 
-pub(super) fn put_sessions<'a>(sessions: impl ExactSizeIterator<Item = &'a RecordedSession>, out: &mut Vec<u8>) {
+pub(super) fn put_sessions<'a>(
+    sessions: impl ExactSizeIterator<Item = &'a RecordedSession>,
+    out: &mut Vec<u8>,
+) {
     encode_varint(sessions.len() as u64, out);
     sessions.for_each(|session| put_session(session, out));
 }

@@ -16,3 +16,6 @@ pub mod source;
 pub mod writer;
 
 pub use options::{RecorderOptions, ReplayOptions};
+
+#[cfg(test)]
+mod tests;

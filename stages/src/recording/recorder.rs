@@ -51,7 +51,10 @@ pub(crate) fn head_of(watch: &Watch) -> Head {
         name: endpoint.name.to_string(),
         scope: endpoint.options.scope(),
     };
-    Head { pipeline: watch.pipeline().to_owned(), endpoints: watch.endpoints().iter().map(endpoint).collect() }
+    Head {
+        pipeline: watch.pipeline().to_owned(),
+        endpoints: watch.endpoints().iter().map(endpoint).collect(),
+    }
 }
 
 /// A recording in the making.

@@ -141,11 +141,13 @@ impl Run {
     }
 
     async fn sleep(&self, wait: Duration) -> bool {
+        if wait < SHORTEST_WAIT {
+            return true;
+        }
         tokio::select! {
             biased;
             () = self.context.stop.cancelled() => false,
-            () = tokio::time::sleep(wait), if wait >= SHORTEST_WAIT => true,
-            else => true,
+            () = tokio::time::sleep(wait) => true,
         }
     }
 
