@@ -1,14 +1,16 @@
 //! What is wrong with a pipeline, where, and what to do about it.
 //!
-//! Checks collect [`Diagnostic`]s, which know byte ranges only; [`Diagnostics`] joins them with the text that they are
-//! about and renders them like rustc's: title, file, line, caret, label, help. A diagnostic never holds a value that came
-//! from the environment.
+//! Checks collect [`Diagnostic`]s, which know byte ranges only; [`Diagnostics`] joins them with the texts that they are
+//! about ([`Sources`]) and renders them like rustc's: title, file, line, caret, label, help. A diagnostic never holds a
+//! value that was put in by `${…}`, nor a secret.
 
 use std::fmt;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
+
+pub use crate::source::{Layer, Position, Source, Sources};
 
 /// A range of bytes of the text.
 pub type Span = Range<usize>;
@@ -108,6 +110,10 @@ codes! {
     SharedClaim = "shared-claim" in Graph,
     /// A node that works only with another one upstream.
     MissingUpstream = "missing-upstream" in Graph,
+    /// A `--set` that names nothing.
+    InvalidFlag = "invalid-flag" in Options,
+    /// A variable of the environment that this pipeline has no use for.
+    UnusedVariable = "unused-variable" in Options,
     /// A node that does not work with another one upstream.
     MisplacedStage = "misplaced-stage" in Graph,
 }
@@ -187,55 +193,23 @@ impl Diagnostic {
     }
 }
 
-/// A text and the name that it is shown under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The path as the user gave it, or `<stdin>`.
-    pub name: String,
-    /// All of it.
-    pub text: String,
-}
-
-/// A position as editors count: both from 1, the column in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
-
-impl Source {
-    /// Where byte `offset` is.
-    pub fn position(&self, offset: usize) -> Position {
-        let before = &self.text[..self.floor(offset)];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
-    }
-
-    /// `span`, moved inward to where characters begin, so that rendering can't fail.
-    fn clamp(&self, span: &Span) -> Span {
-        let start = self.floor(span.start);
-        start..self.floor(span.end).max(start)
-    }
-
-    fn floor(&self, offset: usize) -> usize {
-        self.text.floor_char_boundary(offset.min(self.text.len()))
-    }
-}
-
-/// What was found in one text, in the order of the text, errors and warnings together.
+/// What was found in a pipeline's texts, in their order, errors and warnings together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostics {
-    source: Source,
+    sources: Sources,
     found: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
     /// Joins what was found with the text that it is about.
-    pub fn new(source: Source, mut found: Vec<Diagnostic>) -> Self {
+    pub fn new(source: Source, found: Vec<Diagnostic>) -> Self {
+        Self::of(Sources::new(source), found)
+    }
+
+    /// Joins what was found with the texts that it is about.
+    pub fn of(sources: Sources, mut found: Vec<Diagnostic>) -> Self {
         found.sort_by_key(Diagnostic::start);
-        Self { source, found }
+        Self { sources, found }
     }
 
     /// What was found.
@@ -243,9 +217,14 @@ impl Diagnostics {
         &self.found
     }
 
-    /// The text.
+    /// The pipeline's file.
     pub fn source(&self) -> &Source {
-        &self.source
+        self.sources.file()
+    }
+
+    /// All texts.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// How many errors there are.
@@ -276,25 +255,36 @@ impl Diagnostics {
         };
         let title = level.primary_title(one.message.as_str()).id(one.code.as_str());
         let help = one.help.iter().map(|text| Level::HELP.message(text.as_str()));
-        match &one.primary {
-            Some(primary) => title.element(self.snippet(primary, &one.context)).elements(help),
-            None => title.elements(help),
-        }
+        let Some(primary) = &one.primary else { return title.elements(help) };
+        title.elements(self.snippets(primary, &one.context)).elements(help)
     }
 
-    fn snippet<'a>(
+    /// One snippet of each text that the labels are in, the primary one's first.
+    fn snippets<'a>(
         &'a self,
         primary: &'a Label,
         context: &'a [Label],
-    ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let annotate = |kind: AnnotationKind, label: &'a Label| {
-            let text = (!label.text.is_empty()).then_some(label.text.as_str());
-            kind.span(self.source.clamp(&label.span)).label(text)
+    ) -> Vec<Snippet<'a, annotate_snippets::Annotation<'a>>> {
+        let context = context.iter().map(|label| (AnnotationKind::Context, label));
+        let labels: Vec<_> = std::iter::once((AnnotationKind::Primary, primary)).chain(context).collect();
+        let base_of = |label: &Label| self.sources.at(label.span.start).0;
+        let mut bases: Vec<usize> = Vec::new();
+        for (_, label) in &labels {
+            if !bases.contains(&base_of(label)) {
+                bases.push(base_of(label));
+            }
+        }
+        let snippet = |base: usize| {
+            let (_, source) = self.sources.at(base);
+            let here = labels.iter().filter(move |(_, label)| base_of(label) == base);
+            Snippet::source(source.text.as_str()).path(source.name.as_str()).annotations(here.map(
+                move |(kind, label)| {
+                    let text = (!label.text.is_empty()).then_some(label.text.as_str());
+                    kind.span(source.clamp(&local(&label.span, base))).label(text)
+                },
+            ))
         };
-        Snippet::source(self.source.text.as_str())
-            .path(self.source.name.as_str())
-            .annotation(annotate(AnnotationKind::Primary, primary))
-            .annotations(context.iter().map(|label| annotate(AnnotationKind::Context, label)))
+        bases.into_iter().map(snippet).collect()
     }
 
     /// All of it as values for tools.
@@ -304,14 +294,15 @@ impl Diagnostics {
 
     fn record<'a>(&'a self, one: &'a Diagnostic) -> Record<'a> {
         let primary = one.primary.as_ref();
+        let (_, source) = self.sources.at(one.start());
         Record {
             severity: one.severity,
             code: one.code.as_str(),
             phase: one.code.phase(),
             message: &one.message,
-            file: &self.source.name,
-            start: primary.map(|label| self.source.position(label.span.start)),
-            end: primary.map(|label| self.source.position(label.span.end)),
+            file: &source.name,
+            start: primary.map(|label| self.sources.position(&label.span, label.span.start)),
+            end: primary.map(|label| self.sources.position(&label.span, label.span.end)),
             label: primary.map(|label| label.text.as_str()),
             help: &one.help,
         }
@@ -347,6 +338,11 @@ pub struct Record<'a> {
     pub label: Option<&'a str>,
     /// What to do.
     pub help: &'a [String],
+}
+
+/// `span` as the text that begins at `base` counts.
+fn local(span: &Span, base: usize) -> Span {
+    span.start - base..span.end.max(span.start) - base
 }
 
 /// A word of the user's in a message: quoted, without control characters, and not longer than a line takes.

@@ -4,6 +4,7 @@
 //!  text ─ document ─→ tables with spans ─ options ─→ each kind's own struct
 //!            │  ▲                            │  ▲
 //!            │  └ substitute: ${NAME}        │  └ schema: names, types, defaults
+//!            │ layers: profile, environment, flags
 //!            └──────────→ graph ←────────────┘
 //!                           │
 //!              diagnostic: everything that any of them found, in the order of the text
@@ -15,10 +16,12 @@
 pub mod diagnostic;
 pub mod document;
 pub mod graph;
+pub mod layers;
 pub mod options;
 pub mod schema;
 pub mod secret;
 pub mod settings;
+pub mod source;
 pub mod spelling;
 pub mod substitute;
 pub mod units;

@@ -2,7 +2,10 @@
 
 pub mod commands;
 pub mod kinds;
+pub mod layers;
+pub mod origins;
 pub mod plan;
+mod redact;
 pub mod report;
 mod rules;
 pub mod runner;

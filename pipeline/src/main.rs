@@ -47,6 +47,8 @@ enum Command {
     Cluster(commands::cluster::ClusterArgs),
     /// Check pipelines without running them; exit code 78 if one has errors.
     Validate(commands::validate::ValidateArgs),
+    /// Print a pipeline with every value that it runs with, and where each came from.
+    Config(commands::config::ConfigArgs),
     /// Draw a pipeline.
     Graph(commands::graph::GraphArgs),
     /// List the kinds of sources, stages and sinks with their options.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Prove(args) => commands::prove::run(&args),
         Command::Cluster(args) => on_runtime(commands::cluster::run(args)),
         Command::Validate(args) => commands::validate::run(&args),
+        Command::Config(args) => commands::config::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
         Command::List(args) => commands::list::run(&args),
     }

@@ -13,9 +13,10 @@ use std::path::{Component as PathPart, Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sluice_config::diagnostic::{Code, Diagnostic, Diagnostics, Source, Span, quote};
+use sluice_config::diagnostic::{Code, Diagnostic, Diagnostics, Source, Sources, Span, quote};
 use sluice_config::document::{self, Document, Input, NodeTable, OptionTable};
 use sluice_config::graph::{Gives, Graph, GraphNode, Takes};
+use sluice_config::layers::apply_flags;
 use sluice_config::options::{self, locate, without_values};
 use sluice_config::settings::Settings;
 use sluice_config::spelling::suggest;
@@ -24,7 +25,12 @@ use sluice_stages::component::Role;
 use sluice_stages::edge::{EdgeConfig, WhenFull};
 
 use crate::kinds::{AnyOptions, KINDS, Kind, StagesOf};
+use crate::layers::{self, Environment, Settled};
+use crate::origins::Origins;
 use crate::rules;
+
+/// What to do about a bound of zero.
+const MORE: &str = "give more, or leave it out for the default";
 
 /// The path that means standard input.
 const STDIN: &str = "-";
@@ -38,6 +44,8 @@ pub struct Plan {
     pub nodes: Vec<PlanNode>,
     /// What is not wrong but worth a look.
     pub warnings: Diagnostics,
+    /// Where each value came from that is not a default.
+    pub origins: Origins,
 }
 
 /// A node of a plan.
@@ -70,8 +78,15 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong with it, warnings included.
     pub fn load(path: &Path) -> Result<Self, Diagnostics> {
-        let source = read_source(path)?;
-        Self::parse(&source.name, &source.text, &|name: &str| std::env::var(name).ok())
+        Self::load_with(path, &Environment::process(), &[])
+    }
+
+    /// Reads and checks the file at `path`, with `variables` and with what `--set` says.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, warnings included.
+    pub fn load_with(path: &Path, variables: &dyn Variables, flags: &[String]) -> Result<Self, Diagnostics> {
+        Self::check(KINDS, read_source(path)?, variables, flags)
     }
 
     /// Checks `text`, which messages call `name`.
@@ -108,17 +123,31 @@ impl Plan {
         text: &str,
         variables: &dyn Variables,
     ) -> Result<Self, Diagnostics> {
-        let source = Source { name: name.to_owned(), text: text.to_owned() };
-        let mut found = Vec::new();
-        let Some(document) = document::parse(text, variables, &mut found) else {
-            return Err(Diagnostics::new(source, found));
+        Self::check(kinds, Source { name: name.to_owned(), text: text.to_owned() }, variables, &[])
+    }
+
+    fn check(
+        kinds: &'static [Kind],
+        source: Source,
+        variables: &dyn Variables,
+        flags: &[String],
+    ) -> Result<Self, Diagnostics> {
+        let text = source.text.clone();
+        let (mut sources, mut found) = (Sources::new(source), Vec::new());
+        let settled = Settled::read(variables, &mut sources, &mut found);
+        let Some(mut document) = document::parse(&text, variables, &mut found) else {
+            return Err(Diagnostics::of(sources, found));
         };
+        settled.apply(&mut document, &mut found);
+        apply_flags(&mut document, flags, &mut sources, &mut found);
+        layers::apply_profile(&mut document, &mut sources);
+        let origins = Origins::of(&document, &sources);
         let checked = Checker { kinds, document: &document, found: &mut found }.check();
         found.retain(|one| !document.is_echo(one));
-        let diagnostics = Diagnostics::new(source, found);
+        let diagnostics = Diagnostics::of(sources, found);
         match checked {
             Some((settings, nodes)) if diagnostics.errors() == 0 => {
-                Ok(Self { settings, nodes, warnings: diagnostics })
+                Ok(Self { settings, nodes, warnings: diagnostics, origins })
             }
             _ => Err(diagnostics),
         }
@@ -238,7 +267,22 @@ impl Checker<'_> {
         let document = self.document;
         let settings: Settings = self.read("`pipeline`", &document.settings)?;
         if settings.memory_limit == 0 {
-            self.invalid("memory_limit", "`pipeline`", &document.settings, "nothing fits into no memory");
+            self.invalid(
+                "memory_limit",
+                "`pipeline`",
+                &document.settings,
+                "nothing fits into no memory",
+                MORE,
+            );
+        }
+        if !(1..=100).contains(&settings.max_cpu_percent) {
+            self.invalid(
+                "max_cpu_percent",
+                "`pipeline`",
+                &document.settings,
+                "this is no share of a whole",
+                "give 1 to 100",
+            );
         }
         Some(settings)
     }
@@ -252,10 +296,10 @@ impl Checker<'_> {
         read.options
     }
 
-    fn invalid(&mut self, option: &str, title: &str, table: &OptionTable<'_>, label: &str) {
+    fn invalid(&mut self, option: &str, title: &str, table: &OptionTable<'_>, label: &str, help: &str) {
         let message = format!("the value of {} of {title} can't be used", quote(option));
         let invalid = Diagnostic::error(Code::InvalidValue, message).at(locate(table, option), label);
-        self.found.push(invalid.help("give more, or leave it out for the default"));
+        self.found.push(invalid.help(help));
     }
 
     fn draft(&mut self, table: &NodeTable<'_>) -> Draft {
@@ -334,7 +378,7 @@ impl Checker<'_> {
         let read: EdgeOptions = self.read(title, table).unwrap_or_default();
         let zeros = [("capacity_items", read.capacity_items), ("capacity_bytes", read.capacity_bytes)];
         for (option, _) in zeros.into_iter().filter(|(_, capacity)| *capacity == Some(0)) {
-            self.invalid(option, title, table, "an edge has to hold something");
+            self.invalid(option, title, table, "an edge has to hold something", MORE);
         }
         read
     }

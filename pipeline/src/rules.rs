@@ -1,6 +1,10 @@
 //! What some kinds need of the path that leads to them, as a table.
 
+use std::collections::HashSet;
+
+use serde_json::Value;
 use sluice_config::diagnostic::{Code, Diagnostic};
+use sluice_config::document::{Document, NodeTable};
 use sluice_config::graph::Graph;
 use sluice_stages::edge::WhenFull;
 
@@ -16,8 +20,8 @@ struct Wanted {
 impl Wanted {
     fn describe(&self) -> String {
         match self.option {
+            Some((_, "true")) | None => format!("`{}`", self.kind),
             Some((option, value)) => format!("`{}` with {option} = \"{value}\"", self.kind),
-            None => format!("`{}`", self.kind),
         }
     }
 
@@ -27,10 +31,15 @@ impl Wanted {
             draft
                 .options
                 .as_ref()
-                .is_none_or(|options| options.resolved().get(option).is_none_or(|is| is == value))
+                .is_none_or(|options| options.resolved().get(option).is_none_or(|is| shows(is, value)))
         };
         draft.kind_name() == self.kind && self.option.is_none_or(has)
     }
+}
+
+/// Whether a value is the one that a rule writes as text.
+fn shows(value: &Value, text: &str) -> bool {
+    value.as_str().map_or_else(|| value.to_string() == text, |word| word == text)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +69,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         kind: "parquet",
-        demand: Demand::Advised(Wanted { kind: "recovery", option: None }),
+        demand: Demand::Advised(Wanted { kind: "recovery", option: Some(("enabled", "true")) }),
         because: "without it a missing slot holds up every file after it",
     },
     Rule {
@@ -79,6 +88,31 @@ const RULES: &[Rule] = &[
         because: "what it holds back has to be fetched again before it is settled",
     },
 ];
+
+/// The nodes of `kind` whose `option` some node behind them insists on, so that no profile may choose it.
+pub(crate) fn bound(document: &Document<'_>, kind: &str, option: &str) -> HashSet<String> {
+    let insists = |rule: &&Rule| match rule.demand {
+        Demand::OnEveryPath(wanted) => {
+            wanted.kind == kind && wanted.option.is_some_and(|(name, _)| name == option)
+        }
+        _ => false,
+    };
+    let kind_of = |node: &NodeTable<'_>| node.kind.as_ref().map(|word| word.get_ref().clone());
+    let mut open: Vec<&str> = Vec::new();
+    for rule in RULES.iter().filter(insists) {
+        let about = document.nodes.iter().filter(|node| kind_of(node).is_some_and(|word| word == rule.kind));
+        open.extend(about.map(|node| node.name.get_ref().as_str()));
+    }
+    let mut upstream = HashSet::new();
+    while let Some(name) = open.pop() {
+        let Some(node) = document.nodes.iter().find(|node| node.name.get_ref() == name) else { continue };
+        if upstream.insert(name.to_owned()) {
+            let inputs = node.inputs.iter().flat_map(|inputs| &inputs.list);
+            open.extend(inputs.map(|input| input.from.get_ref().as_str()));
+        }
+    }
+    upstream
+}
 
 /// Checks every rule on every node that it is about.
 pub(crate) fn check(drafts: &[Draft], graph: &Graph<'_>, found: &mut Vec<Diagnostic>) {

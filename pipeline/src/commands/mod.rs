@@ -1,6 +1,7 @@
 //! What the binary can be asked to do: one file for each command, with its arguments.
 
 pub mod cluster;
+pub mod config;
 pub mod demo;
 pub mod graph;
 pub mod list;

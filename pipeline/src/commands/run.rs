@@ -4,14 +4,16 @@
 //! Exit codes: 0 drained, 1 a node failed, 3 not drained within the deadline, 78 the pipeline is not valid, 130 ended by
 //! the second signal.
 
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use sluice_config::settings::Settings;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::plan::Plan;
+use crate::layers::Overrides;
 use crate::report::{self, EXIT_CONFIG};
 use crate::runner::{self, RunError, Running, Watch};
 use crate::signals::Signals;
@@ -35,11 +37,14 @@ pub struct RunArgs {
     /// Keeps this file up to date with all metrics, as Prometheus text; written anew every 10 s and at the end.
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// Runs the pipeline.
 pub async fn run(args: RunArgs) -> ExitCode {
-    let plan = match Plan::load(&args.pipeline) {
+    let plan = match args.overrides.load(&args.pipeline) {
         Ok(plan) => plan,
         Err(diagnostics) => {
             report::show(&diagnostics);
@@ -48,6 +53,7 @@ pub async fn run(args: RunArgs) -> ExitCode {
     };
     report::show(&plan.warnings);
     let (name, deadline) = (plan.settings.name.clone(), plan.settings.shutdown_deadline);
+    let encoding_threads = bound_encoding(&plan.settings);
     let running = match runner::start(plan) {
         Ok(running) => running,
         Err(failure) => {
@@ -55,7 +61,7 @@ pub async fn run(args: RunArgs) -> ExitCode {
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    tracing::info!(pipeline = name, "running");
+    tracing::info!(pipeline = name, encoding_threads, "running");
     match drive(running, deadline, args.metrics).await {
         Ok(()) => {
             tracing::info!(pipeline = name, "drained");
@@ -69,6 +75,19 @@ pub async fn run(args: RunArgs) -> ExitCode {
             })
         }
     }
+}
+
+/// Gives encoding, compression and proofs, which all run on rayon's global pool, their share of the processors, and returns
+/// the number of threads that they have.
+fn bound_encoding(settings: &Settings) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = settings.encoding_threads(cores);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    if let Err(error) = pool.thread_name(|index| format!("encode-{index}")).build_global() {
+        // Only if somebody has used the pool before.
+        tracing::warn!(%error, threads, "encoding threads are not bounded");
+    }
+    rayon::current_num_threads()
 }
 
 /// Waits for the pipeline's end while listening to signals and showing progress.

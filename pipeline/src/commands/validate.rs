@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sluice_config::diagnostic::{Diagnostics, Phase, Severity};
 use sluice_stages::component::Role;
 
+use crate::layers::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG, count};
 
@@ -24,6 +25,9 @@ pub struct ValidateArgs {
     /// How to show what was found.
     #[arg(long, value_enum, default_value_t)]
     pub format: ValidateFormat,
+    /// Values over those of the files.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// How `sluice validate` shows what it found.
@@ -38,7 +42,7 @@ pub enum ValidateFormat {
 
 /// Checks every file. The exit code is 78 if one of them has an error.
 pub fn run(args: &ValidateArgs) -> ExitCode {
-    let outcomes: Vec<_> = args.pipelines.iter().map(|path| Plan::load(path)).collect();
+    let outcomes: Vec<_> = args.pipelines.iter().map(|path| args.overrides.load(path)).collect();
     match args.format {
         ValidateFormat::Text => outcomes.iter().for_each(|outcome| {
             report::show(diagnostics(outcome));

@@ -11,6 +11,7 @@
 //!     replay: endpoint from_slot     rpc: getBlocks, getBlock
 //! ```
 
+mod bypass;
 pub mod convert;
 pub mod fetch;
 pub mod ledger_format;
@@ -52,6 +53,9 @@ const RESULTS_CAPACITY: usize = 4;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecoveryOptions {
+    /// Whether anything is fetched at all. Default true. Without it a slot that is missing stays missing, and holds up every
+    /// file after it.
+    pub enabled: bool,
     /// The RPC node to ask for blocks: `rpc = { url = "https://…" }`. Without one only replays are tried, and what they
     /// can't give stays a hole.
     pub rpc: Option<RpcOptions>,
@@ -92,6 +96,7 @@ pub struct RecoveryOptions {
 impl Default for RecoveryOptions {
     fn default() -> Self {
         Self {
+            enabled: true,
             rpc: None,
             replay: true,
             max_replay_slots: 150,
@@ -138,6 +143,9 @@ impl Component for RecoveryOptions {
     }
 
     fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        if !self.enabled {
+            return Ok(Node::Stage(Box::new(bypass::Bypass)));
+        }
         let mut filters = TransactionFilters::Any(Vec::new());
         for endpoint in &context.endpoints {
             let own = TransactionFilters::try_new(endpoint.options.selected_transactions());

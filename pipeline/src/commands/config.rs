@@ -1,0 +1,233 @@
+//! `sluice config`: a pipeline with every value that it runs with, and where each came from.
+//!
+//! The text is TOML that reads back to the same pipeline, but for secrets, which are left out.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use crate::layers::Overrides;
+use crate::plan::{Plan, PlanNode};
+use crate::redact;
+use crate::report::{self, EXIT_CONFIG};
+
+/// Comments stand in one column, as long as the values before them are not wider than this.
+const MOST_COLUMNS: usize = 56;
+
+/// The origin of a value that nobody set.
+const DEFAULT: &str = "default";
+
+/// Arguments of `sluice config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The pipeline's file; `-` is standard input.
+    #[arg(value_name = "PIPELINE.toml")]
+    pub pipeline: PathBuf,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ConfigFormat,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// How `sluice config` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ConfigFormat {
+    /// TOML, with a comment behind each value.
+    #[default]
+    Toml,
+    /// For tools: each value with its origin.
+    Json,
+}
+
+/// Prints the pipeline. The exit code is 78 if it has errors.
+pub fn run(args: &ConfigArgs) -> ExitCode {
+    match args.overrides.load(&args.pipeline) {
+        Ok(plan) => {
+            report::show(&plan.warnings);
+            report::print(&match args.format {
+                ConfigFormat::Toml => toml_text(&plan),
+                ConfigFormat::Json => format!("{:#}\n", record(&plan)),
+            });
+            ExitCode::SUCCESS
+        }
+        Err(diagnostics) => {
+            report::show(&diagnostics);
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn settings(plan: &Plan) -> Value {
+    // Settings are what TOML can hold, and JSON can hold all of that.
+    redacted(serde_json::to_value(&plan.settings).unwrap_or_default())
+}
+
+/// Where an option of a node came from; of `[pipeline]`, if there is no node.
+fn origin<'p>(plan: &'p Plan, node: Option<&str>, path: &str) -> &'p str {
+    let known = match node {
+        Some(node) => plan.origins.option(node, path),
+        None => plan.origins.setting(path),
+    };
+    known.map_or(DEFAULT, |origin| origin.place.as_str())
+}
+
+fn toml_text(plan: &Plan) -> String {
+    let mut text = String::new();
+    write_table(&mut text, "pipeline", "", Vec::new(), &settings(plan), &|path| origin(plan, None, path));
+    for node in &plan.nodes {
+        let of_node = |path: &str| origin(plan, Some(&node.name), path);
+        let mut first =
+            vec![(format!("type = {}", literal(&json!(node.kind.name))), of_node("type").to_owned())];
+        if !node.inputs.is_empty() {
+            first.push((inputs_line(plan, node), of_node("inputs").to_owned()));
+        }
+        let header = format!("{}.{}", node.kind.section().key(), node.name);
+        write_table(&mut text, &header, "", first, &redacted(node.options.resolved()), &of_node);
+    }
+    text
+}
+
+fn inputs_line(plan: &Plan, node: &PlanNode) -> String {
+    let inputs: Vec<Value> = edges(plan, node)
+        .map(|(from, edge)| {
+            let mut edge = edge;
+            edge.insert("from".to_owned(), json!(from));
+            Value::Object(edge)
+        })
+        .collect();
+    format!("inputs = {}", literal(&Value::Array(inputs)))
+}
+
+fn edges<'p>(plan: &'p Plan, node: &'p PlanNode) -> impl Iterator<Item = (&'p str, Map<String, Value>)> {
+    node.inputs.iter().map(|edge| {
+        let bytes = u64::try_from(edge.config.capacity_bytes).unwrap_or(u64::MAX);
+        let values = [
+            ("capacity_bytes", json!(sluice_config::units::format_bytes(bytes))),
+            ("capacity_items", json!(edge.config.capacity_items)),
+            ("when_full", json!(edge.config.when_full)),
+        ];
+        let values = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        (plan.nodes[edge.from].name.as_str(), values)
+    })
+}
+
+/// Writes a table: `first`, its values, then the tables in it.
+fn write_table<'o>(
+    text: &mut String,
+    header: &str,
+    prefix: &str,
+    first: Vec<(String, String)>,
+    table: &Value,
+    origin: &dyn Fn(&str) -> &'o str,
+) {
+    let entries: Vec<_> =
+        table.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
+    let is_table = |value: &Value| value.as_object().is_some_and(|inner| !inner.is_empty());
+    let mut lines = first;
+    for (key, value) in entries.iter().filter(|(_, value)| !is_table(value)) {
+        let line = format!("{} = {}", quoted_key(key), literal(value));
+        lines.push((line, origin(&format!("{prefix}{key}")).to_owned()));
+    }
+    let tables: Vec<_> = entries.into_iter().filter(|(_, value)| is_table(value)).collect();
+    if !lines.is_empty() || tables.is_empty() {
+        write_lines(text, header, &lines);
+    }
+    for (key, value) in tables {
+        let (header, prefix) = (format!("{header}.{}", quoted_key(key)), format!("{prefix}{key}."));
+        write_table(text, &header, &prefix, Vec::new(), value, origin);
+    }
+}
+
+fn write_lines(text: &mut String, header: &str, lines: &[(String, String)]) {
+    let separator = if text.is_empty() { "" } else { "\n" };
+    text.push_str(&format!("{separator}[{header}]\n"));
+    let widths = lines.iter().map(|(line, _)| line.chars().count());
+    let width = widths.filter(|width| *width <= MOST_COLUMNS).max().unwrap_or(0);
+    for (line, origin) in lines {
+        text.push_str(&format!("{line:<width$}  # {origin}\n"));
+    }
+}
+
+fn quoted_key(key: &str) -> String {
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { literal(&json!(key)) }
+}
+
+/// A value as TOML writes it on one line. A dollar sign is doubled, so that it is not read as a variable.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "\"\"".to_owned(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => toml::Value::String(text.replace('$', "$$")).to_string(),
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(literal).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(table) if table.is_empty() => "{}".to_owned(),
+        Value::Object(table) => {
+            let present = table.iter().filter(|(_, value)| !value.is_null());
+            let entries = present.map(|(key, value)| format!("{} = {}", quoted_key(key), literal(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+fn record(plan: &Plan) -> Value {
+    let nodes: Vec<_> = plan
+        .nodes
+        .iter()
+        .map(|node| {
+            let of_node = |path: &str| origin(plan, Some(&node.name), path);
+            let inputs: Vec<_> = edges(plan, node)
+                .map(|(from, edge)| {
+                    let mut edge = edge;
+                    edge.insert("from".to_owned(), json!(from));
+                    edge
+                })
+                .collect();
+            json!({
+                "name": node.name,
+                "section": node.kind.section().key(),
+                "type": node.kind.name,
+                "inputs": inputs,
+                "options": with_origins(redacted(node.options.resolved()), "", &of_node),
+            })
+        })
+        .collect();
+    let settings = with_origins(settings(plan), "", &|path| origin(plan, None, path));
+    json!({ "pipeline": settings, "nodes": nodes })
+}
+
+/// Each value of a table as `{ value, origin }`; tables stay tables.
+fn with_origins<'o>(value: Value, prefix: &str, origin: &dyn Fn(&str) -> &'o str) -> Value {
+    let Value::Object(table) = value else { return value };
+    let entry = |(key, value): (String, Value)| {
+        let path = format!("{prefix}{key}");
+        let shown = match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                with_origins(Value::Object(inner), &format!("{path}."), origin)
+            }
+            value => json!({ "value": value, "origin": origin(&path) }),
+        };
+        (key, shown)
+    };
+    Value::Object(table.into_iter().map(entry).collect())
+}
+
+/// The same without what urls may hold of secrets. [`sluice_config::Secret`]s are left out before.
+fn redacted(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(redact::url(&text)),
+        Value::Array(list) => Value::Array(list.into_iter().map(redacted).collect()),
+        Value::Object(table) => {
+            Value::Object(table.into_iter().map(|(key, value)| (key, redacted(value))).collect())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! The layers of a pipeline's values that are not in its file, and what the commands take to change them.
+//!
+//! ```text
+//! default < profile < file < environment < --set
+//! ```
+
+mod environment;
+mod profiles;
+mod variables;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sluice_config::diagnostic::Diagnostics;
+
+pub use environment::{EnvFileError, Environment};
+pub(crate) use profiles::apply as apply_profile;
+pub(crate) use variables::Settled;
+
+use crate::plan::Plan;
+
+/// Arguments of every command that reads a pipeline.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Overrides {
+    /// Sets an option, over the file and the environment: `stages.NAME.OPTION=VALUE`, `pipeline.OPTION=VALUE`. May be
+    /// given several times.
+    #[arg(long = "set", value_name = "PLACE=VALUE")]
+    pub set: Vec<String>,
+    /// Reads variables from this file, too; those of the environment go first.
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+}
+
+impl Overrides {
+    /// Reads and checks the pipeline at `path` with these.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, warnings included.
+    pub fn load(&self, path: &std::path::Path) -> Result<Plan, Diagnostics> {
+        let environment = match &self.env_file {
+            Some(file) => Environment::with_file(file).map_err(|error| error.diagnostics())?,
+            None => Environment::process(),
+        };
+        Plan::load_with(path, &environment, &self.set)
+    }
+}
+
+#[cfg(test)]
+mod tests;
