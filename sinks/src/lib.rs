@@ -1,6 +1,9 @@
-//! Where a pipeline's items go: Parquet files, and nowhere at all; and the offline audit of what was written.
+//! Where a pipeline's items go: Parquet files, receivers of webhooks, files, people; and the offline audit of what was
+//! written.
 
+pub mod delivery;
 pub mod discard;
 pub mod history;
 pub mod parquet;
 pub mod verify;
+pub mod webhook;

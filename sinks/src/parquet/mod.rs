@@ -31,6 +31,9 @@ pub(crate) mod testing;
 
 pub use cells::KeyFormat;
 pub use dataset::Dataset;
+pub(crate) use errors::ErrorTexts;
+pub(crate) use meta::MetaDetails;
 pub use options::{ParquetOptions, StartSlot, StartWord};
 pub use range::CommitRange;
 pub use schema::schema;
+pub(crate) use tables::transactions::is_simple_vote;

@@ -138,7 +138,7 @@ fn config_fields() -> Fields {
 }
 
 /// Whether a transaction is a simple vote, by Agave's rule: from the content, as nodes need not agree in their flags.
-fn is_simple_vote(transaction: &Transaction, body: &[u8]) -> bool {
+pub(crate) fn is_simple_vote(transaction: &Transaction, body: &[u8]) -> bool {
     let [instruction] = transaction.instructions.as_slice() else { return false };
     let program = transaction.account_key(instruction.program_id_index);
     transaction.signatures.len() < 3

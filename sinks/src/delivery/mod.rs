@@ -1,0 +1,31 @@
+//! What the sinks that deliver have in common (`webhook`, `file`, `console`, `email`): records, filters, messages, the
+//! rules of sending them, and what is kept on disk about that.
+
+pub(crate) mod alert_record;
+pub(crate) mod alertmanager;
+pub(crate) mod batches;
+pub(crate) mod breaker;
+mod cells;
+pub(crate) mod counters;
+pub(crate) mod courier;
+pub(crate) mod cursor;
+pub(crate) mod dead_letters;
+pub(crate) mod encoding;
+pub(crate) mod filters;
+#[cfg(test)]
+pub(crate) mod harness;
+pub(crate) mod limit;
+pub(crate) mod notices;
+pub(crate) mod options;
+pub(crate) mod record;
+pub(crate) mod retry;
+pub(crate) mod signing;
+pub(crate) mod template;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod time_text;
+mod transaction_record;
+
+pub use filters::FilterOptions;
+pub use options::RetryOptions;
+pub use record::RecordKind;

@@ -1,0 +1,344 @@
+//! The tasks of a webhook.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sluice_stages::alert::{Alert, AlertItem};
+use sluice_stages::batch::{Batch, Item};
+use sluice_stages::edge::Inbox;
+use sluice_stages::node::{Clock, NodeContext, NodeError, Sink};
+use sluice_stages::slot::Slot;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::compose::{AlertFormat, Composer};
+use super::http::{self, HttpReceiver};
+use super::intake::Intake;
+use super::WebhookOptions;
+use crate::delivery::alert_record::Teller;
+use crate::delivery::batches::{Batches, Mark, RecordMessage};
+use crate::delivery::counters::{Counters, add, show_forever};
+use crate::delivery::courier::{Courier, Message, Outcome, Service};
+use crate::delivery::cursor::{Cursor, CursorFile};
+use crate::delivery::dead_letters::DeadLetters;
+use crate::delivery::encoding::Encoding;
+use crate::delivery::filters::Filters;
+use crate::delivery::limit::NoticeLimit;
+use crate::delivery::notices::{self, NoticeQueue};
+use crate::delivery::record::{Lines, RecordKind, Recorder};
+use crate::delivery::signing::Signer;
+use crate::delivery::template::Template;
+
+/// Messages that wait for the courier: enough to keep it busy while the next one is put together.
+const QUEUED_MESSAGES: usize = 4;
+
+/// The sink, ready to run.
+pub(super) struct WebhookSink {
+    options: WebhookOptions,
+    receiver: HttpReceiver,
+    template: Option<Template>,
+    file: Option<CursorFile>,
+    next_slot: Option<Slot>,
+    letters: Option<DeadLetters>,
+}
+
+impl WebhookSink {
+    /// A sink with these options, which have no problems.
+    pub(super) fn try_new(
+        options: WebhookOptions,
+        client: reqwest::Client,
+        file: Option<CursorFile>,
+        next_slot: Option<Slot>,
+        letters: Option<DeadLetters>,
+    ) -> Result<Self, String> {
+        let url = options.parsed_url().ok_or("the url is none")?;
+        let receiver = HttpReceiver {
+            client,
+            place: url.origin().ascii_serialization(),
+            url,
+            headers: http::headers(&options.headers).map_err(|name| format!("`{name}` is not a header"))?,
+            signer: Signer::try_new(&options.signing_secrets).map_err(|(_, error)| error.to_string())?,
+            timeout: options.retry.timeout,
+        };
+        let template = options.template.as_deref().map(Template::try_new).transpose()?;
+        Ok(Self { options, receiver, template, file, next_slot, letters })
+    }
+}
+
+impl Sink for WebhookSink {
+    fn run(self: Box<Self>, inbox: Inbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>> {
+        Box::pin(async move { Shell::start(*self, context).run(inbox).await })
+    }
+}
+
+/// Where alerts go.
+enum AlertLane {
+    Notices(NoticeQueue),
+    Intake(mpsc::Sender<Alert>),
+}
+
+/// The task that reads the inbox, and its ends of the others.
+struct Shell {
+    options: WebhookOptions,
+    context: NodeContext,
+    filters: Filters,
+    encoding: Encoding,
+    batches: Batches,
+    cursor: Arc<Mutex<Cursor>>,
+    messages: mpsc::Sender<RecordMessage>,
+    alerts: AlertLane,
+    counters: Arc<Counters>,
+    expired: CancellationToken,
+    /// Couriers.
+    tasks: JoinSet<()>,
+    /// What ends with this task: the display of the counters, the watch on the time.
+    attendants: JoinSet<()>,
+}
+
+impl Shell {
+    fn start(sink: WebhookSink, context: NodeContext) -> Self {
+        let WebhookSink { options, receiver, template, file, next_slot, letters } = sink;
+        let (counters, expired) = (Arc::new(Counters::default()), CancellationToken::new());
+        let service = Service {
+            node: Arc::from(context.name.as_str()),
+            receiver: Arc::new(receiver),
+            breaker: Arc::new(Mutex::new(options.retry.breaker())),
+            letters: letters.map(Arc::new),
+            counters: Arc::clone(&counters),
+            clock: context.clock,
+            backoff: options.retry.backoff(),
+            expired: expired.clone(),
+        };
+        let (messages, queue) = mpsc::channel(QUEUED_MESSAGES);
+        let cursor = Arc::new(Mutex::new(Cursor::at(next_slot)));
+        counters.next_slot.store(next_slot.unwrap_or(0), Ordering::Relaxed);
+        let mut tasks = JoinSet::new();
+        let lane = RecordLane {
+            queue,
+            courier: Courier::new(service.clone(), options.give_up_after),
+            cursor: Arc::clone(&cursor),
+            file,
+            counters: Arc::clone(&counters),
+        };
+        tasks.spawn(lane.run());
+        let alerts = start_alerts(&options, template, &context, &service, &mut tasks);
+        let mut attendants = JoinSet::new();
+        attendants.spawn(show_forever(Arc::clone(&counters), context.metrics.clone()));
+        attendants.spawn(expire(context.stop.clone(), options.drain_timeout, expired.clone()));
+        let filters = Filters::new(&options.filters);
+        let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
+        let batches = Batches::new(options.limits());
+        Self { options, context, filters, encoding, batches, cursor, messages, alerts, counters, expired, tasks, attendants }
+    }
+
+    async fn run(mut self, mut inbox: Inbox) -> Result<(), NodeError> {
+        loop {
+            let due = self.batches.due();
+            let now = self.context.clock.now();
+            let waited = async {
+                match due {
+                    Some(due) => tokio::time::sleep(due.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = inbox.recv() => match received {
+                    Some((_, batch)) => self.accept(batch).await?,
+                    None => break,
+                },
+                () = waited => {
+                    let message = self.batches.take();
+                    self.send(message).await?;
+                }
+            }
+        }
+        let message = self.batches.take();
+        self.send(message).await?;
+        self.end().await
+    }
+
+    async fn accept(&mut self, batch: Batch) -> Result<(), NodeError> {
+        for item in batch {
+            match item {
+                Item::Begin(slot) => self.begin(slot),
+                Item::Block(block) => self.accept_block(block).await?,
+                Item::Sample(sample) => {
+                    let mut lines = Lines::default();
+                    if let Some(recorder) = self.encoding.recorder() {
+                        recorder.record_sample(&sample, &mut lines);
+                    }
+                    self.push(&lines, None).await?;
+                }
+                Item::Alert(alert) => self.accept_alert(&alert),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, slot: Slot) {
+        if lock(&self.cursor).begin(slot) {
+            let node = &self.context.name;
+            tracing::error!(node, slot, "the pipeline begins behind what was delivered; the slots between are not delivered");
+        }
+    }
+
+    async fn accept_block(&mut self, block: Arc<sluice_stages::block::Block>) -> Result<(), NodeError> {
+        let makes = self.encoding.recorder().is_some_and(Recorder::makes_any_of_blocks);
+        if !makes || !lock(&self.cursor).accept(block.slot(), block.blockhash()) {
+            return Ok(());
+        }
+        let mark = Mark { parent_slot: block.meta.parent_slot, slot: block.slot() };
+        let lines = self.encoding.record(block).await?;
+        self.push(&lines, Some(mark)).await
+    }
+
+    fn accept_alert(&self, alert: &AlertItem) {
+        if !self.options.records.contains(&RecordKind::Alerts) {
+            return;
+        }
+        match (&self.alerts, alert) {
+            (AlertLane::Notices(queue), AlertItem::Notice(notice)) => {
+                if self.filters.matches_severity(notice.severity()) {
+                    queue.push(notice.clone());
+                }
+            }
+            (AlertLane::Intake(changes), AlertItem::Changed(alert)) => {
+                if self.filters.matches_severity(alert.severity) && changes.try_send(alert.clone()).is_err() {
+                    add(&self.counters.held_back, 1);
+                }
+            }
+            (AlertLane::Notices(_), AlertItem::Changed(_)) | (AlertLane::Intake(_), AlertItem::Notice(_)) => {}
+        }
+    }
+
+    async fn push(&mut self, lines: &Lines, mark: Option<Mark>) -> Result<(), NodeError> {
+        let mut messages = Vec::new();
+        self.batches.push(self.context.clock.now(), lines, mark, &mut messages);
+        for message in messages {
+            self.send(Some(message)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, message: Option<RecordMessage>) -> Result<(), NodeError> {
+        let Some(message) = message else { return Ok(()) };
+        self.messages
+            .send(message)
+            .await
+            .map_err(|_| NodeError::Fatal("the courier ended before its time".to_owned()))
+    }
+
+    /// Waits for the couriers, for as long as the drain may take.
+    async fn end(self) -> Result<(), NodeError> {
+        let Self { options, context, messages, alerts, counters, expired, mut tasks, mut attendants, .. } = self;
+        drop((messages, alerts));
+        attendants.spawn(async move {
+            tokio::time::sleep(options.drain_timeout).await;
+            expired.cancel();
+        });
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|_| NodeError::Fatal("a courier panicked".to_owned()))?;
+        }
+        context.metrics.show(|show| counters.metrics(show));
+        let abandoned = counters.abandoned.load(Ordering::Relaxed);
+        if abandoned > 0 {
+            tracing::warn!(node = context.name, abandoned, kept = options.state_path.is_some(), "ended with messages that were not delivered");
+        }
+        Ok(())
+    }
+}
+
+/// From the stop on, the receiver has `timeout` to take what is there: a full queue must not hold up the end of everything.
+async fn expire(stop: CancellationToken, timeout: Duration, expired: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(timeout).await;
+    expired.cancel();
+}
+
+fn start_alerts(
+    options: &WebhookOptions,
+    template: Option<Template>,
+    context: &NodeContext,
+    service: &Service,
+    tasks: &mut JoinSet<()>,
+) -> AlertLane {
+    let teller =
+        Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
+    let courier = Courier::new(service.clone(), Some(options.notice_give_up_after));
+    let (counters, clock): (_, Clock) = (Arc::clone(&service.counters), service.clock);
+    if options.format == AlertFormat::AlertmanagerV2 && template.is_none() {
+        let (sender, changes) = mpsc::channel(options.max_queued_notices);
+        let external_url = options.external_url.clone();
+        tasks.spawn(Intake { changes, teller, external_url, counters, clock, courier }.run());
+        return AlertLane::Intake(sender);
+    }
+    let limit = NoticeLimit::new(&context.name, Some(options.max_notices_per_minute));
+    let (queue, lane) = notices::lane(options.max_queued_notices, limit, &counters, clock);
+    let composer = Composer {
+        format: options.format,
+        template,
+        content_type: options.content_type.clone(),
+        teller,
+        external_url: options.external_url.clone(),
+    };
+    tasks.spawn(lane.run(Arc::new(composer), courier));
+    AlertLane::Notices(queue)
+}
+
+/// The lane of records: one message after the other, and the cursor behind them.
+struct RecordLane {
+    queue: mpsc::Receiver<RecordMessage>,
+    courier: Courier,
+    cursor: Arc<Mutex<Cursor>>,
+    file: Option<CursorFile>,
+    counters: Arc<Counters>,
+}
+
+impl RecordLane {
+    async fn run(mut self) {
+        let mut stored = lock(&self.cursor).next_slot();
+        while let Some(message) = self.queue.recv().await {
+            let RecordMessage { id, body, records, marks } = message;
+            if !body.is_empty() {
+                let message = Message { id, content_type: "application/json".to_owned(), body };
+                match self.courier.deliver(&message).await {
+                    Outcome::Delivered => add(&self.counters.records, records as u64),
+                    Outcome::DeadLettered => {}
+                    // The time is up for what follows, too; the cursor stays in front of it.
+                    Outcome::Abandoned => continue,
+                }
+            }
+            let next_slot = {
+                let mut cursor = lock(&self.cursor);
+                marks.iter().for_each(|mark| cursor.on_delivered(mark.parent_slot, mark.slot));
+                cursor.next_slot()
+            };
+            if next_slot != stored {
+                self.store(next_slot).await;
+                stored = next_slot;
+            }
+        }
+    }
+
+    /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.
+    async fn store(&self, next_slot: Option<Slot>) {
+        let Some(next_slot) = next_slot else { return };
+        self.counters.next_slot.store(next_slot, Ordering::Relaxed);
+        let Some(file) = self.file.clone() else { return };
+        let path = file.path().display().to_string();
+        let stored = tokio::task::spawn_blocking(move || file.store(next_slot)).await;
+        match stored {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(path, %error, "the cursor was not stored"),
+            Err(error) => tracing::warn!(path, %error, "the writer of the cursor panicked"),
+        }
+    }
+}
+
+fn lock(cursor: &Mutex<Cursor>) -> std::sync::MutexGuard<'_, Cursor> {
+    cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
