@@ -26,6 +26,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),
     kind::<sluice_sinks::parquet::ParquetOptions>(),
     kind::<sluice_stages::recording::RecorderOptions>(),
+    kind::<sluice_sinks::webhook::WebhookOptions>(),
     kind::<sluice_sinks::discard::DiscardOptions>(),
     kind::<sluice_sinks::history::HistoryOptions>(),
 ];

@@ -159,7 +159,10 @@ mod tests {
     fn a_notice_is_resolved_when_all_of_its_alerts_are() {
         let mut both = notice("latency", Severity::Error);
         both.alerts.push(resolved("holes", Severity::Critical));
-        assert_eq!((record(&both)["state"].as_str(), record(&both)["severity"].as_str()), (Some("firing"), Some("error")));
+        assert_eq!(
+            (record(&both)["state"].as_str(), record(&both)["severity"].as_str()),
+            (Some("firing"), Some("error"))
+        );
         both.alerts.remove(0);
         assert_eq!(record(&both)["state"], "resolved");
         assert_eq!(record(&both)["alerts"][0]["resolved_at"], "2026-01-31T12:01:00.000000Z");
@@ -170,6 +173,9 @@ mod tests {
         let mut storm = notice("latency", Severity::Error);
         storm.alerts = (0..250).map(|number| alert(&format!("rule-{number}"), Severity::Info)).collect();
         let record = record(&storm);
-        assert_eq!((record["alerts"].as_array().map(Vec::len), record["truncated_alerts"].as_u64()), (Some(100), Some(150)));
+        assert_eq!(
+            (record["alerts"].as_array().map(Vec::len), record["truncated_alerts"].as_u64()),
+            (Some(100), Some(150))
+        );
     }
 }

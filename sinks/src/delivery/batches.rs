@@ -112,9 +112,8 @@ impl Batches {
 }
 
 fn body(text: &[u8], records: usize, slots: Option<(Slot, Slot)>) -> Vec<u8> {
-    let range = slots.map_or_else(String::new, |(first, last)| {
-        format!("\"first_slot\":{first},\"last_slot\":{last},")
-    });
+    let range = slots
+        .map_or_else(String::new, |(first, last)| format!("\"first_slot\":{first},\"last_slot\":{last},"));
     let head = format!("{{\"type\":\"records\",{range}\"count\":{records},\"records\":[");
     [head.as_bytes(), text, b"]}"].concat()
 }
@@ -159,7 +158,10 @@ mod tests {
             batches.take().expect("three records")
         };
         let body: serde_json::Value = serde_json::from_slice(&message().body).expect("JSON");
-        assert_eq!((&body["first_slot"], &body["last_slot"], &body["count"]), (&7.into(), &8.into(), &3.into()));
+        assert_eq!(
+            (&body["first_slot"], &body["last_slot"], &body["count"]),
+            (&7.into(), &8.into(), &3.into())
+        );
         assert_eq!(body["records"][2]["slot"], 8);
         assert!(message().id.starts_with("records_7_8_"), "{}", message().id);
         assert_eq!(message(), message());

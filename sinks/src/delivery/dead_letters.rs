@@ -119,7 +119,10 @@ mod tests {
         let text = std::fs::read_to_string(letters.path()).expect("there");
         for line in text.lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-            assert_eq!((line["id"].as_str(), line["body"].as_str()), (Some("blocks_1_2"), Some("{\"a\":\n1}")));
+            assert_eq!(
+                (line["id"].as_str(), line["body"].as_str()),
+                (Some("blocks_1_2"), Some("{\"a\":\n1}"))
+            );
         }
         assert_eq!(text.lines().count(), accepted);
     }

@@ -139,10 +139,12 @@ mod tests {
     #[test]
     fn programs_are_those_that_execute_and_accounts_any_that_are_named() {
         // Transaction i has the static keys 0, i, 2i, 3i and executes 2i and 3i; every third one loads 900 to 902.
-        let programs = |words: &[u64]| FilterOptions { programs: vec![text(words)], ..FilterOptions::default() };
+        let programs =
+            |words: &[u64]| FilterOptions { programs: vec![text(words)], ..FilterOptions::default() };
         assert_eq!(passing(&programs(&[9])), 1, "3 × 3");
         assert_eq!(passing(&programs(&[12])), 2, "3 × 4 and 2 × 6");
-        let accounts = |words: &[u64]| FilterOptions { accounts: vec![text(words)], ..FilterOptions::default() };
+        let accounts =
+            |words: &[u64]| FilterOptions { accounts: vec![text(words)], ..FilterOptions::default() };
         assert_eq!(passing(&accounts(&[9])), 2, "named by the ninth, too");
         assert_eq!(passing(&accounts(&[901])), 4);
         assert_eq!(passing(&accounts(&[12345])), 0);

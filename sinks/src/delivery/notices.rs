@@ -65,8 +65,7 @@ pub(crate) fn lane(
 ) -> (NoticeQueue, NoticeLane) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     let limit = Arc::new(Mutex::new(limit));
-    let queue =
-        NoticeQueue { sender, limit: Arc::clone(&limit), counters: Arc::clone(counters), clock };
+    let queue = NoticeQueue { sender, limit: Arc::clone(&limit), counters: Arc::clone(counters), clock };
     (queue, NoticeLane { receiver, limit, counters: Arc::clone(counters), clock })
 }
 

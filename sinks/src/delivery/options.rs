@@ -87,7 +87,9 @@ pub(crate) fn problem(option: &str, message: impl Into<String>, help: &str) -> P
 
 /// The problem of a number that has to be positive, if it is not.
 pub(crate) fn zero(option: &str, is_zero: bool) -> Option<Problem> {
-    is_zero.then(|| problem(option, "it is 0, so nothing could ever be delivered", "leave it out for the default"))
+    is_zero.then(|| {
+        problem(option, "it is 0, so nothing could ever be delivered", "leave it out for the default")
+    })
 }
 
 #[cfg(test)]

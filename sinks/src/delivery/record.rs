@@ -184,7 +184,11 @@ fn push_skipped(block: &Block, lines: &mut Lines) {
     let (parent_slot, child_slot) = (block.meta.parent_slot, block.slot());
     let slots = parent_slot.saturating_add(1)..child_slot;
     if child_slot.saturating_sub(parent_slot) > MAX_SKIPPED_SLOTS {
-        tracing::warn!(parent_slot, child_slot, "only the first {MAX_SKIPPED_SLOTS} skipped slots are recorded");
+        tracing::warn!(
+            parent_slot,
+            child_slot,
+            "only the first {MAX_SKIPPED_SLOTS} skipped slots are recorded"
+        );
     }
     for slot in slots.take(MAX_SKIPPED_SLOTS as usize) {
         lines.push(&SkippedSlotRecord { r#type: "skipped_slot", slot, parent_slot, child_slot });

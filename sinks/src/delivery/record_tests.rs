@@ -51,7 +51,10 @@ fn records_have_the_names_of_the_columns() {
 fn values_are_those_of_the_chain() {
     let chain = Chain::generate(8, 14, 3);
     let all = records(&RecordKind::ALL, &FilterOptions::default(), &block_of(&chain, 11));
-    assert_eq!(all[0], serde_json::json!({"type": "skipped_slot", "slot": 10, "parent_slot": 9, "child_slot": 11}));
+    assert_eq!(
+        all[0],
+        serde_json::json!({"type": "skipped_slot", "slot": 10, "parent_slot": 9, "child_slot": 11})
+    );
     assert_eq!(all[1]["block_time"], 1_700_000_011);
     let failed = &all[4];
     assert_eq!(failed["err"], serde_json::json!({"InstructionError": [1, {"Custom": 6}]}));

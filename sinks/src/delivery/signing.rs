@@ -38,9 +38,8 @@ impl Signer {
     /// # Errors
     /// The position of a secret that is none, and why.
     pub(crate) fn try_new(secrets: &[Secret]) -> Result<Self, (usize, SecretError)> {
-        let key = |(position, secret): (usize, &Secret)| {
-            key(secret.expose()).map_err(|error| (position, error))
-        };
+        let key =
+            |(position, secret): (usize, &Secret)| key(secret.expose()).map_err(|error| (position, error));
         Ok(Self { keys: secrets.iter().enumerate().map(key).collect::<Result<_, _>>()? })
     }
 
@@ -76,7 +75,8 @@ mod tests {
         // The example of the Standard Webhooks reference libraries.
         let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
         let signer = Signer::try_new(&[secret]).expect("a valid secret");
-        let signature = signer.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let signature =
+            signer.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
     }
 
@@ -84,7 +84,8 @@ mod tests {
     fn each_secret_signs_while_they_are_rotated() {
         let secret = |byte: u8| Secret::new(format!("whsec_{}", STANDARD.encode([byte; 32])));
         let both = Signer::try_new(&[secret(1), secret(2)]).expect("valid");
-        let alone = |byte| Signer::try_new(&[secret(byte)]).expect("valid").sign("id", 1, b"{}").expect("signed");
+        let alone =
+            |byte| Signer::try_new(&[secret(byte)]).expect("valid").sign("id", 1, b"{}").expect("signed");
         assert_eq!(both.sign("id", 1, b"{}"), Some(format!("{} {}", alone(1), alone(2))));
         assert_eq!(Signer::try_new(&[]).expect("nothing to be wrong").sign("id", 1, b"{}"), None);
     }

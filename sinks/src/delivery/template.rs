@@ -40,8 +40,7 @@ impl Template {
 }
 
 fn to_json(value: &Value) -> Result<String, Error> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
+    serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))
 }
 
 fn describe(error: &Error) -> String {
@@ -68,7 +67,9 @@ mod tests {
 
     #[test]
     fn values_can_be_quoted_for_json() {
-        let text = render(r#"{"text": {{ (severity | upper ~ " " ~ message) | tojson }}, "n": {{ alerts | length }}}"#);
+        let text = render(
+            r#"{"text": {{ (severity | upper ~ " " ~ message) | tojson }}, "n": {{ alerts | length }}}"#,
+        );
         let body: serde_json::Value = serde_json::from_str(&text.expect("rendered")).expect("JSON");
         assert_eq!(body["text"], "ERROR latency: \"1250.5\" is > 1000 <for long>");
         assert_eq!(body["n"], 1);

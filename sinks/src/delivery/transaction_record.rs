@@ -92,7 +92,10 @@ impl<'a> TransactionRecord<'a> {
             slot: transaction.slot,
             index: transaction.index,
             signature: Signature(transaction.signature.array(body)),
-            additional_signatures: Signatures { places: transaction.signatures.get(1..).unwrap_or_default(), body },
+            additional_signatures: Signatures {
+                places: transaction.signatures.get(1..).unwrap_or_default(),
+                body,
+            },
             is_vote,
             version: version(transaction.version),
             num_required_signatures: transaction.num_required_signatures,

@@ -88,7 +88,11 @@ pub struct WebhookOptions {
     #[serde(default)]
     pub retry: RetryOptions,
     /// How long a message of records is tried before it becomes a dead letter. Default for as long as it takes.
-    #[serde(default, with = "sluice_config::units::option_duration", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "sluice_config::units::option_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(with = "Option<String>")]
     pub give_up_after: Option<Duration>,
     /// How long a notice is tried before it becomes a dead letter. Default 1h: later than that it is no news.
@@ -200,7 +204,11 @@ impl WebhookOptions {
             problems.push(problem("signing_secrets", format!("secret {}: {error}", position + 1), help));
         }
         if let Some(Err(error)) = self.template.as_deref().map(Template::try_new) {
-            problems.push(problem("template", error, "see the syntax of Jinja; fields are those of the default body"));
+            problems.push(problem(
+                "template",
+                error,
+                "see the syntax of Jinja; fields are those of the default body",
+            ));
         }
         if ::http::HeaderValue::try_from(&self.content_type).is_err() {
             problems.push(problem("content_type", "it is not a header's value", "use \"application/json\""));

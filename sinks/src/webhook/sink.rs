@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::WebhookOptions;
 use super::compose::{AlertFormat, Composer};
 use super::http::{self, HttpReceiver};
 use super::intake::Intake;
-use super::WebhookOptions;
 use crate::delivery::alert_record::Teller;
 use crate::delivery::batches::{Batches, Mark, RecordMessage};
 use crate::delivery::counters::{Counters, add, show_forever};
@@ -131,7 +131,20 @@ impl Shell {
         let filters = Filters::new(&options.filters);
         let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
         let batches = Batches::new(options.limits());
-        Self { options, context, filters, encoding, batches, cursor, messages, alerts, counters, expired, tasks, attendants }
+        Self {
+            options,
+            context,
+            filters,
+            encoding,
+            batches,
+            cursor,
+            messages,
+            alerts,
+            counters,
+            expired,
+            tasks,
+            attendants,
+        }
     }
 
     async fn run(mut self, mut inbox: Inbox) -> Result<(), NodeError> {
@@ -182,7 +195,11 @@ impl Shell {
     fn begin(&self, slot: Slot) {
         if lock(&self.cursor).begin(slot) {
             let node = &self.context.name;
-            tracing::error!(node, slot, "the pipeline begins behind what was delivered; the slots between are not delivered");
+            tracing::error!(
+                node,
+                slot,
+                "the pipeline begins behind what was delivered; the slots between are not delivered"
+            );
         }
     }
 
@@ -211,7 +228,8 @@ impl Shell {
                     add(&self.counters.held_back, 1);
                 }
             }
-            (AlertLane::Notices(_), AlertItem::Changed(_)) | (AlertLane::Intake(_), AlertItem::Notice(_)) => {}
+            (AlertLane::Notices(_), AlertItem::Changed(_)) | (AlertLane::Intake(_), AlertItem::Notice(_)) => {
+            }
         }
     }
 
@@ -234,7 +252,8 @@ impl Shell {
 
     /// Waits for the couriers, for as long as the drain may take.
     async fn end(self) -> Result<(), NodeError> {
-        let Self { options, context, messages, alerts, counters, expired, mut tasks, mut attendants, .. } = self;
+        let Self { options, context, messages, alerts, counters, expired, mut tasks, mut attendants, .. } =
+            self;
         drop((messages, alerts));
         attendants.spawn(async move {
             tokio::time::sleep(options.drain_timeout).await;
@@ -246,7 +265,12 @@ impl Shell {
         context.metrics.show(|show| counters.metrics(show));
         let abandoned = counters.abandoned.load(Ordering::Relaxed);
         if abandoned > 0 {
-            tracing::warn!(node = context.name, abandoned, kept = options.state_path.is_some(), "ended with messages that were not delivered");
+            tracing::warn!(
+                node = context.name,
+                abandoned,
+                kept = options.state_path.is_some(),
+                "ended with messages that were not delivered"
+            );
         }
         Ok(())
     }
@@ -266,8 +290,7 @@ fn start_alerts(
     service: &Service,
     tasks: &mut JoinSet<()>,
 ) -> AlertLane {
-    let teller =
-        Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
+    let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let courier = Courier::new(service.clone(), Some(options.notice_give_up_after));
     let (counters, clock): (_, Clock) = (Arc::clone(&service.counters), service.clock);
     if options.format == AlertFormat::AlertmanagerV2 && template.is_none() {

@@ -24,7 +24,8 @@ fn hasty(receiver: &TestReceiver, more: Value) -> String {
 
 #[test]
 fn options_left_out_have_their_defaults_and_secrets_are_never_shown() {
-    let text = r#"{"url": "https://hooks.example.com/T0/s3cr3t", "headers": {"Authorization": "Bearer s3cr3t"}}"#;
+    let text =
+        r#"{"url": "https://hooks.example.com/T0/s3cr3t", "headers": {"Authorization": "Bearer s3cr3t"}}"#;
     let options: WebhookOptions = options(text);
     assert_eq!((options.batch_items, options.max_notices_per_minute), (500, 60));
     let shown = format!("{options:?}{}", serde_json::to_string(&options).expect("JSON"));
@@ -42,8 +43,17 @@ fn every_problem_is_named_at_once() {
     let problems = options.problems();
     let named: Vec<_> = problems.iter().map(|problem| problem.option.as_str()).collect();
     let expected = [
-        "url", "headers", "signing_secrets", "template", "content_type", "filters.programs", "batch_items",
-        "batch_bytes", "retry.timeout", "max_queued_notices", "max_notices_per_minute",
+        "url",
+        "headers",
+        "signing_secrets",
+        "template",
+        "content_type",
+        "filters.programs",
+        "batch_items",
+        "batch_bytes",
+        "retry.timeout",
+        "max_queued_notices",
+        "max_notices_per_minute",
     ];
     assert_eq!(named, expected);
 }

@@ -21,7 +21,8 @@ async fn a_notice_and_its_resolution_arrive_once_each() {
     let receiver = TestReceiver::start(&[Answer::Status(500)]).await;
     let sink = start(&receiver, json!({}));
     sink.tell(notice("latency", Severity::Error)).await;
-    let over = Notice { alerts: vec![resolved("latency", Severity::Error)], ..notice("latency", Severity::Error) };
+    let over =
+        Notice { alerts: vec![resolved("latency", Severity::Error)], ..notice("latency", Severity::Error) };
     sink.tell(over).await;
     sink.end().await.expect("ended well");
     let taken = receiver.taken();
@@ -60,7 +61,10 @@ async fn the_alertmanager_format_is_the_body_of_version_4() {
     sink.tell(notice("latency", Severity::Error)).await;
     sink.end().await.expect("ended well");
     let body = receiver.taken()[0].json();
-    assert_eq!((&body["version"], &body["status"], &body["receiver"]), (&json!("4"), &json!("firing"), &json!("ops")));
+    assert_eq!(
+        (&body["version"], &body["status"], &body["receiver"]),
+        (&json!("4"), &json!("firing"), &json!("ops"))
+    );
     assert_eq!(body["alerts"][0]["labels"]["alertname"], "latency");
     assert_eq!(body["externalURL"], "http://sluice:3002");
 }
@@ -105,10 +109,13 @@ async fn a_dead_receiver_holds_up_nobody_and_is_told_how_much_it_missed() {
     until("the summary", has_summary).await;
     sink.end().await.expect("ended well");
     let told = receiver.taken();
-    let held: f64 = told.iter().filter_map(|message| {
-        let body = message.json();
-        (body["rule"] == "notices_held_back").then(|| body["value"].as_f64())?
-    }).sum();
+    let held: f64 = told
+        .iter()
+        .filter_map(|message| {
+            let body = message.json();
+            (body["rule"] == "notices_held_back").then(|| body["value"].as_f64())?
+        })
+        .sum();
     let plain = told.iter().filter(|message| message.json()["rule"] != "notices_held_back").count();
     assert_eq!(plain as f64 + held, 200.0, "each was told or counted");
 }

@@ -107,7 +107,8 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let text =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (id, timestamp) = (text("webhook-id"), text("webhook-timestamp"));
     if headers.contains_key("webhook-signature") {
         let signer = Signer::try_new(&[Secret::new(SECRET)]).expect("a secret");
@@ -126,7 +127,9 @@ async fn answer(
     match answer {
         Answer::Status(code) => status(code).into_response(),
         Answer::RetryAfter(code, text) => (status(code), [(header::RETRY_AFTER, text)]).into_response(),
-        Answer::Redirect => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response(),
+        Answer::Redirect => {
+            (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/elsewhere")]).into_response()
+        }
         Answer::Hang => {
             tokio::time::sleep(Duration::from_secs(3_600)).await;
             StatusCode::OK.into_response()

@@ -44,15 +44,21 @@ async fn every_record_arrives_once_signed_and_in_order() {
     let messages = receiver.taken();
     let ids: BTreeSet<_> = messages.iter().map(|message| message.id.clone()).collect();
     assert_eq!(ids.len(), messages.len());
-    let records: usize = messages.iter().map(|message| message.json()["records"].as_array().map_or(0, Vec::len)).sum();
-    assert_eq!(records, chain.slots().len() * 6 + (31 - chain.slots().len()), "blocks, transactions, skipped slots");
+    let records: usize =
+        messages.iter().map(|message| message.json()["records"].as_array().map_or(0, Vec::len)).sum();
+    assert_eq!(
+        records,
+        chain.slots().len() * 6 + (31 - chain.slots().len()),
+        "blocks, transactions, skipped slots"
+    );
     assert!(messages.iter().all(|message| message.headers.contains_key("webhook-signature")));
     assert_eq!(cursor(folder.path()), Some(131));
 }
 
 #[tokio::test]
 async fn a_message_that_fails_is_tried_again_with_the_same_id() {
-    let failures = [Answer::Status(500), Answer::Status(503), Answer::Hang, Answer::Status(429), Answer::Status(408)];
+    let failures =
+        [Answer::Status(500), Answer::Status(503), Answer::Hang, Answer::Status(429), Answer::Status(408)];
     let receiver = TestReceiver::start(&failures).await;
     let sink = start(&receiver, json!({}));
     sink.send(items(&Chain::generate(5, 5, 2))).await;
@@ -81,7 +87,8 @@ async fn a_retry_after_is_waited_for() {
 async fn what_is_refused_becomes_a_dead_letter_and_the_rest_goes_on() {
     let receiver = TestReceiver::start(&[Answer::Status(422), Answer::Redirect]).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let sink = start(&receiver, json!({"state_path": folder.path(), "batch_items": 1, "records": ["blocks"]}));
+    let sink =
+        start(&receiver, json!({"state_path": folder.path(), "batch_items": 1, "records": ["blocks"]}));
     sink.send(items(&Chain::with_skips(10, 14, 1, |_| false))).await;
     sink.end().await.expect("ended well");
     let letters = dead_letters(folder.path());
