@@ -24,6 +24,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::commitment::CommitmentOptions>(),
     kind::<sluice_stages::batcher::BatcherOptions>(),
     kind::<sluice_stages::metrics_tap::MetricsTapOptions>(),
+    kind::<sluice_stages::alert_evaluator::AlertEvaluatorOptions>(),
     kind::<sluice_sinks::parquet::ParquetOptions>(),
     kind::<sluice_stages::recording::RecorderOptions>(),
     kind::<sluice_sinks::webhook::WebhookOptions>(),

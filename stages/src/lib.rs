@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod alert;
+pub mod alert_evaluator;
 pub mod batch;
 pub mod batcher;
 pub mod block;

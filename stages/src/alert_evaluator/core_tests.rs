@@ -1,0 +1,121 @@
+use super::super::options::AlertEvaluatorOptions;
+use super::*;
+use crate::sample::Reading;
+use crate::silence::NewSilence;
+
+fn second(second: u64) -> Timestamp {
+    Timestamp(second * 1_000_000)
+}
+
+fn evaluator(text: &str, silences: &Silences) -> AlertEvaluator {
+    let head = "default_rules = false\ngroup_wait = '10s'\ngroup_interval = '1m'\nrepeat_interval = '5m'\n";
+    let rules = "[rules.lag]\nmetric = 'lag'\nthreshold = 5\n[rules.down]\nmetric = 'down'\nthreshold = 0\n";
+    let options: AlertEvaluatorOptions = toml::from_str(&format!("{head}{text}\n{rules}")).expect("options");
+    assert_eq!(crate::component::Component::problems(&options), []);
+    options.evaluator(silences.clone())
+}
+
+/// Feeds a sample a second, each with the metrics that are too high then; returns notices and changes with their time.
+fn run(
+    evaluator: &mut AlertEvaluator,
+    seconds: std::ops::Range<u64>,
+    wrong: impl Fn(u64) -> Vec<&'static str>,
+) -> (Vec<(u64, String)>, Vec<(u64, String)>) {
+    let (mut notices, mut changes) = (Vec::new(), Vec::new());
+    for at in seconds {
+        let bad = wrong(at);
+        let reading = |metric: &'static str| {
+            Reading::new(metric, if bad.contains(&metric) { 9.0 } else { 0.0 }).with("endpoint", "ams")
+        };
+        let mut out = Vec::new();
+        evaluator
+            .on_sample(&Sample { at: second(at), readings: ["lag", "down"].map(reading).into() }, &mut out);
+        evaluator.on_tick(second(at), &mut out);
+        for item in out {
+            match item {
+                AlertItem::Notice(notice) => {
+                    let alerts =
+                        notice.alerts.iter().map(|alert| format!("{}:{:?}", alert.rule, alert.state));
+                    notices.push((at, alerts.collect::<Vec<_>>().join(" ")));
+                }
+                AlertItem::Changed(alert) => {
+                    let muted = if alert.suppressed_by.is_some() { " muted" } else { "" };
+                    changes.push((at, format!("{}:{:?}{muted}", alert.rule, alert.state)));
+                }
+            }
+        }
+    }
+    (notices, changes)
+}
+
+fn expected(list: &[(u64, &str)]) -> Vec<(u64, String)> {
+    list.iter().map(|(at, text)| (*at, (*text).to_owned())).collect()
+}
+
+#[test]
+fn an_alert_and_its_end_are_told_once_each() {
+    let mut evaluator = evaluator("", &Silences::default());
+    let (notices, changes) =
+        run(&mut evaluator, 0..400, |at| if (5..100).contains(&at) { vec!["lag"] } else { vec![] });
+    assert_eq!(notices, expected(&[(15, "lag:Firing"), (135, "lag:Resolved")]));
+    assert_eq!(changes, expected(&[(5, "lag:Firing"), (100, "lag:Resolved")]));
+}
+
+#[test]
+fn what_a_silence_mutes_is_told_when_it_is_over() {
+    let silences = Silences::default();
+    let new = NewSilence {
+        matchers: vec!["rule=lag".parse().expect("a matcher")],
+        starts_at: second(1),
+        ends_at: second(70),
+        created_by: "ann".to_owned(),
+        comment: "known".to_owned(),
+    };
+    silences.add(new, second(1)).expect("valid");
+    let mut evaluator = evaluator("", &silences);
+    let (notices, changes) = run(&mut evaluator, 5..200, |_| vec!["lag"]);
+    assert_eq!(notices, expected(&[(75, "lag:Firing")]));
+    assert_eq!(changes, expected(&[(5, "lag:Firing muted"), (70, "lag:Firing")]));
+}
+
+#[test]
+fn an_alert_that_another_explains_is_not_told_while_that_one_fires() {
+    let inhibit = "inhibit = [{ source = ['rule=down'], target = ['rule=lag'], equal = ['endpoint'] }]";
+    let mut evaluator = evaluator(inhibit, &Silences::default());
+    let (notices, _) =
+        run(&mut evaluator, 0..120, |at| if at < 60 { vec!["lag", "down"] } else { vec!["lag"] });
+    assert_eq!(notices, expected(&[(10, "down:Firing"), (70, "lag:Firing"), (70, "down:Resolved")]));
+}
+
+#[test]
+fn a_restart_goes_on_where_the_run_before_ended() {
+    let silences = Silences::default();
+    let mut before = evaluator("", &silences);
+    run(&mut before, 0..30, |_| vec!["lag"]);
+    let saved = before.unsaved(second(30)).expect("alerts have changed");
+    assert_eq!(before.unsaved(second(31)), None);
+    let text = serde_json::to_string(&saved).expect("JSON");
+    let mut after = evaluator("", &Silences::default());
+    let mut out = Vec::new();
+    after.restore(serde_json::from_str(&text).expect("what was saved"), second(40), &mut out);
+    assert_eq!(out.len(), 1, "whoever watches learns what is active");
+    let (notices, _) = run(&mut after, 41..400, |at| if at < 200 { vec!["lag"] } else { vec![] });
+    let at: Vec<_> = notices.iter().map(|(at, text)| (*at, text.as_str())).collect();
+    assert_eq!(at.len(), 1, "{at:?}");
+    assert_eq!(at[0].1, "lag:Resolved");
+}
+
+#[test]
+fn when_nothing_is_measured_any_more_rules_learn_it() {
+    let mut evaluator = evaluator("", &Silences::default());
+    run(&mut evaluator, 0..20, |_| vec!["lag"]);
+    let mut out = Vec::new();
+    for at in 20..40 {
+        evaluator.on_tick(second(at), &mut out);
+    }
+    let resolved = out.iter().find_map(|item| match item {
+        AlertItem::Changed(alert) => alert.resolved_at,
+        AlertItem::Notice(_) => None,
+    });
+    assert_eq!(resolved, Some(second(29)), "ten seconds after the last sample");
+}
