@@ -28,6 +28,9 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_sinks::parquet::ParquetOptions>(),
     kind::<sluice_stages::recording::RecorderOptions>(),
     kind::<sluice_sinks::webhook::WebhookOptions>(),
+    kind::<sluice_sinks::file::FileOptions>(),
+    kind::<sluice_sinks::console::ConsoleOptions>(),
+    kind::<sluice_sinks::email::EmailOptions>(),
     kind::<sluice_sinks::discard::DiscardOptions>(),
     kind::<sluice_sinks::history::HistoryOptions>(),
 ];

@@ -212,3 +212,10 @@ impl Service {
         }
     }
 }
+
+/// From the stop on, the receiver has `timeout` to take what is there: a full queue must not hold up the end of everything.
+pub(crate) async fn expire(stop: CancellationToken, timeout: Duration, expired: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(timeout).await;
+    expired.cancel();
+}

@@ -8,7 +8,7 @@ use sluice_stages::batch::{Batch, Item};
 use sluice_stages::budget::Budget;
 use sluice_stages::component::{BuildContext, Component, Node};
 use sluice_stages::edge::{EdgeConfig, EdgeStats, Inbox, Outbox, connect};
-use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender};
+use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender, Sink};
 use sluice_stages::watch::Watch;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -51,6 +51,11 @@ impl RunningSink {
     /// Starts a sink made in `build`.
     pub(crate) fn start_with<C: Component>(options: C, build: &mut BuildContext) -> Self {
         let Ok(Node::Sink(sink)) = options.build(build) else { panic!("not a sink") };
+        Self::start_sink(sink)
+    }
+
+    /// Starts a sink.
+    pub(crate) fn start_sink(sink: Box<dyn Sink>) -> Self {
         let (mut outbox, mut inbox) = (Outbox::default(), Inbox::default());
         let edge = connect(&mut outbox, &mut inbox, EdgeConfig::default());
         let (sender, events) = mpsc::channel(16);

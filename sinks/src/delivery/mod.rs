@@ -2,6 +2,7 @@
 //! rules of sending them, and what is kept on disk about that.
 
 pub(crate) mod alert_record;
+pub(crate) mod alert_text;
 pub(crate) mod alertmanager;
 pub(crate) mod batches;
 pub(crate) mod breaker;
@@ -15,6 +16,7 @@ pub(crate) mod filters;
 #[cfg(test)]
 pub(crate) mod harness;
 pub(crate) mod limit;
+pub(crate) mod line_maker;
 pub(crate) mod notices;
 pub(crate) mod options;
 pub(crate) mod record;

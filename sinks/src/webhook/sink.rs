@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sluice_stages::alert::{Alert, AlertItem};
@@ -21,7 +20,7 @@ use super::intake::Intake;
 use crate::delivery::alert_record::Teller;
 use crate::delivery::batches::{Batches, Mark, RecordMessage};
 use crate::delivery::counters::{Counters, add, show_forever};
-use crate::delivery::courier::{Courier, Message, Outcome, Service};
+use crate::delivery::courier::{Courier, Message, Outcome, Service, expire};
 use crate::delivery::cursor::{Cursor, CursorFile};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::encoding::Encoding;
@@ -274,13 +273,6 @@ impl Shell {
         }
         Ok(())
     }
-}
-
-/// From the stop on, the receiver has `timeout` to take what is there: a full queue must not hold up the end of everything.
-async fn expire(stop: CancellationToken, timeout: Duration, expired: CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(timeout).await;
-    expired.cancel();
 }
 
 fn start_alerts(

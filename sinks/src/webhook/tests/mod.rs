@@ -1,3 +1,4 @@
+mod alertmanager;
 mod notices;
 mod receiver;
 mod records;
