@@ -15,13 +15,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use sluice_stages::node::Clock;
+use sluice_stages::node::{Clock, NodeContext};
 use sluice_stages::slot::Timestamp;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
-use super::counters::{Counters, add};
+use super::counters::{Counters, add, show_forever};
 use super::dead_letters::{DeadLetters, Letter};
+use super::options::RetryOptions;
 use super::retry::{Backoff, Verdict};
 
 /// A message, ready to be sent.
@@ -155,6 +157,34 @@ impl Courier {
 }
 
 impl Service {
+    /// What the couriers of the sink that runs in `context` share.
+    pub(crate) fn new(
+        context: &NodeContext,
+        receiver: Arc<dyn Receiver>,
+        retry: &RetryOptions,
+        letters: Option<DeadLetters>,
+    ) -> Self {
+        Self {
+            node: Arc::from(context.name.as_str()),
+            receiver,
+            breaker: Arc::new(Mutex::new(retry.breaker())),
+            letters: letters.map(Arc::new),
+            counters: Arc::default(),
+            clock: context.clock,
+            backoff: retry.backoff(),
+            expired: CancellationToken::new(),
+        }
+    }
+
+    /// Shows the counters, and ends deliveries `drain_timeout` after the pipeline was asked to stop. The tasks end with
+    /// what is returned.
+    pub(crate) fn attend(&self, context: &NodeContext, drain_timeout: Duration) -> JoinSet<()> {
+        let mut attendants = JoinSet::new();
+        attendants.spawn(show_forever(Arc::clone(&self.counters), context.metrics.clone()));
+        attendants.spawn(expire_from_stop(context.stop.clone(), drain_timeout, self.expired.clone()));
+        attendants
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,8 +244,13 @@ impl Service {
 }
 
 /// From the stop on, the receiver has `timeout` to take what is there: a full queue must not hold up the end of everything.
-pub(crate) async fn expire(stop: CancellationToken, timeout: Duration, expired: CancellationToken) {
+async fn expire_from_stop(stop: CancellationToken, timeout: Duration, expired: CancellationToken) {
     stop.cancelled().await;
+    expire_after(timeout, expired).await;
+}
+
+/// The receiver has `timeout` from now on.
+pub(crate) async fn expire_after(timeout: Duration, expired: CancellationToken) {
     tokio::time::sleep(timeout).await;
     expired.cancel();
 }

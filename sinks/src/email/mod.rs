@@ -15,7 +15,7 @@ mod smtp;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -30,12 +30,10 @@ use sluice_stages::edge::Inbox;
 use sluice_stages::node::{NodeContext, NodeError, Sink};
 use sluice_stages::stage::Flow;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::delivery::RetryOptions;
 use crate::delivery::alert_record::Teller;
-use crate::delivery::counters::{Counters, show_forever};
-use crate::delivery::courier::{Courier, Service, expire};
+use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::limit::NoticeLimit;
 use crate::delivery::notices;
@@ -251,30 +249,18 @@ impl Sink for EmailSink {
 
 async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<(), NodeError> {
     let EmailSink { options, receiver, from, to } = sink;
-    let (counters, expired) = (Arc::new(Counters::default()), CancellationToken::new());
-    let service = Service {
-        node: Arc::from(context.name.as_str()),
-        receiver: Arc::new(receiver),
-        breaker: Arc::new(Mutex::new(options.retry.breaker())),
-        letters: options
-            .state_path
-            .as_deref()
-            .map(|path| Arc::new(DeadLetters::new(path, DEAD_LETTER_MAX_BYTES))),
-        counters: Arc::clone(&counters),
-        clock: context.clock,
-        backoff: options.retry.backoff(),
-        expired: expired.clone(),
-    };
+    let letters = options.state_path.as_deref().map(|path| DeadLetters::new(path, DEAD_LETTER_MAX_BYTES));
+    let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
+    let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
+    let mut attendants = service.attend(&context, options.drain_timeout);
     let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let composer = Composer::try_new(from, to, options.subject_prefix, options.external_url, teller);
     let composer = composer.map_err(NodeError::Fatal)?;
     let limit = NoticeLimit::new(&context.name, Some(options.max_notices_per_minute));
     let (queue, lane) = notices::lane(options.max_queued_notices, limit, &counters, context.clock);
     let courier = Courier::new(service, Some(options.give_up_after));
-    let (mut tasks, mut attendants) = (JoinSet::new(), JoinSet::new());
+    let mut tasks = JoinSet::new();
     tasks.spawn(lane.run(Arc::new(composer), courier));
-    attendants.spawn(show_forever(Arc::clone(&counters), context.metrics.clone()));
-    attendants.spawn(expire(context.stop.clone(), options.drain_timeout, expired.clone()));
     while let Some((_, batch)) = inbox.recv().await {
         for item in &batch {
             if let Item::Alert(alert) = item
@@ -286,9 +272,7 @@ async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<
         }
     }
     drop(queue);
-    let ended = CancellationToken::new();
-    ended.cancel();
-    attendants.spawn(expire(ended, options.drain_timeout, expired));
+    attendants.spawn(expire_after(options.drain_timeout, expired));
     while let Some(ended) = tasks.join_next().await {
         ended.map_err(|_| NodeError::Fatal("the courier panicked".to_owned()))?;
     }

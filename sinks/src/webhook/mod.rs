@@ -24,6 +24,7 @@
 mod compose;
 mod http;
 mod intake;
+mod lane;
 mod sink;
 #[cfg(test)]
 mod tests;

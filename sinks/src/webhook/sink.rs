@@ -17,10 +17,11 @@ use super::WebhookOptions;
 use super::compose::{AlertFormat, Composer};
 use super::http::{self, HttpReceiver};
 use super::intake::Intake;
+use super::lane::{RecordLane, lock};
 use crate::delivery::alert_record::Teller;
 use crate::delivery::batches::{Batches, Mark, RecordMessage};
-use crate::delivery::counters::{Counters, add, show_forever};
-use crate::delivery::courier::{Courier, Message, Outcome, Service, expire};
+use crate::delivery::counters::{Counters, add};
+use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::cursor::{Cursor, CursorFile};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::encoding::Encoding;
@@ -100,17 +101,8 @@ struct Shell {
 impl Shell {
     fn start(sink: WebhookSink, context: NodeContext) -> Self {
         let WebhookSink { options, receiver, template, file, next_slot, letters } = sink;
-        let (counters, expired) = (Arc::new(Counters::default()), CancellationToken::new());
-        let service = Service {
-            node: Arc::from(context.name.as_str()),
-            receiver: Arc::new(receiver),
-            breaker: Arc::new(Mutex::new(options.retry.breaker())),
-            letters: letters.map(Arc::new),
-            counters: Arc::clone(&counters),
-            clock: context.clock,
-            backoff: options.retry.backoff(),
-            expired: expired.clone(),
-        };
+        let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
+        let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
         let (messages, queue) = mpsc::channel(QUEUED_MESSAGES);
         let cursor = Arc::new(Mutex::new(Cursor::at(next_slot)));
         counters.next_slot.store(next_slot.unwrap_or(0), Ordering::Relaxed);
@@ -124,9 +116,7 @@ impl Shell {
         };
         tasks.spawn(lane.run());
         let alerts = start_alerts(&options, template, &context, &service, &mut tasks);
-        let mut attendants = JoinSet::new();
-        attendants.spawn(show_forever(Arc::clone(&counters), context.metrics.clone()));
-        attendants.spawn(expire(context.stop.clone(), options.drain_timeout, expired.clone()));
+        let attendants = service.attend(&context, options.drain_timeout);
         let filters = Filters::new(&options.filters);
         let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
         let batches = Batches::new(options.limits());
@@ -254,10 +244,7 @@ impl Shell {
         let Self { options, context, messages, alerts, counters, expired, mut tasks, mut attendants, .. } =
             self;
         drop((messages, alerts));
-        attendants.spawn(async move {
-            tokio::time::sleep(options.drain_timeout).await;
-            expired.cancel();
-        });
+        attendants.spawn(expire_after(options.drain_timeout, expired));
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|_| NodeError::Fatal("a courier panicked".to_owned()))?;
         }
@@ -302,58 +289,4 @@ fn start_alerts(
     };
     tasks.spawn(lane.run(Arc::new(composer), courier));
     AlertLane::Notices(queue)
-}
-
-/// The lane of records: one message after the other, and the cursor behind them.
-struct RecordLane {
-    queue: mpsc::Receiver<RecordMessage>,
-    courier: Courier,
-    cursor: Arc<Mutex<Cursor>>,
-    file: Option<CursorFile>,
-    counters: Arc<Counters>,
-}
-
-impl RecordLane {
-    async fn run(mut self) {
-        let mut stored = lock(&self.cursor).next_slot();
-        while let Some(message) = self.queue.recv().await {
-            let RecordMessage { id, body, records, marks } = message;
-            if !body.is_empty() {
-                let message = Message { id, content_type: "application/json".to_owned(), body };
-                match self.courier.deliver(&message).await {
-                    Outcome::Delivered => add(&self.counters.records, records as u64),
-                    Outcome::DeadLettered => {}
-                    // The time is up for what follows, too; the cursor stays in front of it.
-                    Outcome::Abandoned => continue,
-                }
-            }
-            let next_slot = {
-                let mut cursor = lock(&self.cursor);
-                marks.iter().for_each(|mark| cursor.on_delivered(mark.parent_slot, mark.slot));
-                cursor.next_slot()
-            };
-            if next_slot != stored {
-                self.store(next_slot).await;
-                stored = next_slot;
-            }
-        }
-    }
-
-    /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.
-    async fn store(&self, next_slot: Option<Slot>) {
-        let Some(next_slot) = next_slot else { return };
-        self.counters.next_slot.store(next_slot, Ordering::Relaxed);
-        let Some(file) = self.file.clone() else { return };
-        let path = file.path().display().to_string();
-        let stored = tokio::task::spawn_blocking(move || file.store(next_slot)).await;
-        match stored {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(path, %error, "the cursor was not stored"),
-            Err(error) => tracing::warn!(path, %error, "the writer of the cursor panicked"),
-        }
-    }
-}
-
-fn lock(cursor: &Mutex<Cursor>) -> std::sync::MutexGuard<'_, Cursor> {
-    cursor.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

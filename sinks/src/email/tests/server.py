@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import socket
 import ssl
 import sys
 
@@ -61,21 +62,28 @@ def authenticate(server, session, envelope, mechanism, data):
     return AuthResult(success=right, auth_data=data.login.decode() if right else None)
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 certificate()
+port = free_port()
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(f"{FOLDER}/cert.pem", f"{FOLDER}/key.pem")
 controller = Controller(
     Handler(),
     hostname="127.0.0.1",
-    port=0,
+    port=port,
+    ready_timeout=60,
     tls_context=context,
     require_starttls=True,
     auth_required=True,
     auth_require_tls=True,
     authenticator=authenticate,
 )
-controller._trigger_server = lambda: None
 controller.start()
-say(port=controller.server.sockets[0].getsockname()[1])
+say(port=port)
 sys.stdin.read()
 controller.stop()
