@@ -17,6 +17,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::yellowstone::YellowstoneOptions>(),
     kind::<sluice_stages::recording::ReplayOptions>(),
     kind::<sluice_stages::merge::MergeOptions>(),
+    kind::<sluice_stages::spool::SpoolOptions>(),
     kind::<sluice_stages::dedupe::DedupeOptions>(),
     kind::<sluice_stages::gap_detector::GapDetectorOptions>(),
     kind::<sluice_stages::recovery::RecoveryOptions>(),

@@ -83,6 +83,11 @@ const RULES: &[Rule] = &[
         because: "what it brings back has to be held until it is settled, too",
     },
     Rule {
+        kind: "spool",
+        demand: Demand::OnNoPath("dedupe"),
+        because: "what repeats is let go there, and a spool has to keep who delivered what",
+    },
+    Rule {
         kind: "proof",
         demand: Demand::OnNoPath("commitment"),
         because: "what it holds back has to be fetched again before it is settled",

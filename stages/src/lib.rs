@@ -30,6 +30,7 @@ pub mod recovery;
 pub mod sample;
 pub mod silence;
 pub mod slot;
+pub mod spool;
 pub mod stage;
 pub mod tap;
 pub mod tip;

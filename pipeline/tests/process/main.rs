@@ -5,4 +5,5 @@ mod backpressure;
 mod kill;
 mod secrets;
 mod signals;
+mod spool;
 mod support;

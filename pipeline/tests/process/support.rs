@@ -162,6 +162,8 @@ pub(crate) struct Pipeline {
     pub(crate) commit_slots: u64,
     /// More lines for `[pipeline]`.
     pub(crate) settings: String,
+    /// The folder of a spool behind the merge, if there is one.
+    pub(crate) spool: Option<PathBuf>,
     /// More lines for each source.
     pub(crate) source: String,
     /// Items that each edge but those into the merge holds; the usual number if absent.
@@ -177,6 +179,7 @@ impl Pipeline {
             out,
             commit_slots,
             settings: String::new(),
+            spool: None,
             source: String::new(),
             narrow_items: None,
         }
@@ -197,6 +200,15 @@ impl Pipeline {
         let Self { settings, rpc_url, out, commit_slots, .. } = self;
         let narrow = self.narrow_items.map_or(String::new(), |items| format!("capacity_items = {items}"));
         let (names, out) = (names.join(", "), out.display());
+        let (spool, first) = match &self.spool {
+            Some(path) => {
+                let path = path.display();
+                let stage =
+                    format!("[stages.log]\ntype = \"spool\"\ninputs = [\"first\"]\npath = \"{path}\"\n");
+                (stage, "log")
+            }
+            None => (String::new(), "first"),
+        };
         format!(
             r#"[pipeline]
 {settings}
@@ -205,9 +217,10 @@ impl Pipeline {
 type = "merge"
 inputs = [{names}]
 {narrow}
+{spool}
 [stages.once]
 type = "dedupe"
-inputs = ["first"]
+inputs = ["{first}"]
 {narrow}
 [stages.slots]
 type = "gap_detector"

@@ -102,7 +102,7 @@ impl Tape {
 
     fn finish(mut self) -> io::Result<()> {
         self.write()?;
-        self.writer.finish()?.sync_all()
+        self.writer.finish()?.0.sync_all()
     }
 }
 

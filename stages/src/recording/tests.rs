@@ -34,7 +34,7 @@ fn record(items: &[Item], per_block: usize) -> (Vec<u8>, Vec<u64>) {
         writer.append(&block).expect("memory takes everything");
         ends.push(writer.len_bytes());
     }
-    (writer.finish().expect("memory takes everything"), ends)
+    (writer.finish().expect("memory takes everything").0, ends)
 }
 
 fn read(path: &Path) -> (Vec<RecordedBlock>, Option<u64>) {
@@ -197,7 +197,7 @@ fn where_something_is_missing_sessions_end_and_begin_anew() {
     encoder.skip(&opened(1, TRANSACTIONS));
     encoder.push(&update(1, 100, 2, 40));
     write(&mut encoder);
-    fs::write(&path, writer.finish().expect("memory takes everything")).expect("writable");
+    fs::write(&path, writer.finish().expect("memory takes everything").0).expect("writable");
     let items = play(read(&path).0);
     let sessions: Vec<_> = items
         .iter()

@@ -35,6 +35,7 @@ pub struct Encoder {
     listed: usize,
     raw: Vec<u8>,
     entry: IndexEntry,
+    updates: u32,
     last_at: Timestamp,
     tip: Tip,
     continues: bool,
@@ -50,6 +51,7 @@ impl Encoder {
             listed: 0,
             raw: Vec::new(),
             entry: IndexEntry::empty(),
+            updates: 0,
             last_at: Timestamp(0),
             tip: Tip::default(),
             continues: false,
@@ -83,6 +85,11 @@ impl Encoder {
         self.raw.len()
     }
 
+    /// Updates that have not been taken.
+    pub fn waiting_updates(&self) -> u32 {
+        self.updates
+    }
+
     /// Whether the block should be taken now.
     pub fn is_full(&self) -> bool {
         self.raw.len() >= BLOCK_BYTES
@@ -109,6 +116,7 @@ impl Encoder {
         self.raw.clear();
         self.places.clear();
         self.entry = IndexEntry::empty();
+        self.updates = 0;
     }
 
     /// Begins a block if none is, with the sessions that are open.
@@ -163,6 +171,7 @@ impl Encoder {
             self.sessions.insert(update.session, opened);
         }
         self.begin(update.received_at);
+        self.updates += 1;
         let slot = update.frame.header.slot;
         if slot > 0 && self.tip.observe(slot) {
             self.entry.first_slot = self.entry.first_slot.min(slot);
@@ -206,13 +215,14 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Adds the index. Nothing can be added behind it.
+    /// Adds the index. Nothing can be added behind it. Returns the file and its length.
     ///
     /// # Errors
     /// What the file says; without an index the recording is as good, but slower to open.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.out.write_all(&format::encode_index(&self.index, self.offset))?;
-        Ok(self.out)
+    pub fn finish(mut self) -> io::Result<(W, u64)> {
+        let index = format::encode_index(&self.index, self.offset);
+        self.out.write_all(&index)?;
+        Ok((self.out, self.offset + index.len() as u64))
     }
 
     /// Bytes written.

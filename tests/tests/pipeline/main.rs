@@ -8,6 +8,7 @@ mod lies;
 mod oracle;
 mod real_blocks;
 mod recording;
+mod replay;
 mod reproducible;
 mod rows;
 mod stop;

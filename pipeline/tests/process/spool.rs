@@ -1,0 +1,83 @@
+//! What a spool is for: entries and accounts of slots that were not committed when the process was killed. No RPC has
+//! them, and servers replay only the last few slots.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::support::{
+    Cluster, FIRST_SLOT, Pipeline, assert_same, audited, committed, files_before, run, until,
+};
+
+/// How often it is killed.
+const KILLS: usize = 4;
+/// Seeds the moments.
+const SEED: u64 = 11;
+/// Slots of a file: more than servers replay.
+const COMMIT_SLOTS: u64 = 40;
+/// Slots that servers replay: what comes while a process starts, and no more.
+const REPLAY_WINDOW: &str = "30";
+/// What only a stream can give.
+const EXTRAS: [&str; 2] = ["entries", "accounts"];
+
+fn pipeline(cluster: &Cluster, root: &Path, name: &str, has_spool: bool) -> Pipeline {
+    let mut pipeline = Pipeline::new(cluster, root.join(name), COMMIT_SLOTS);
+    pipeline.source = "entries = true\naccounts = true\n".to_owned();
+    pipeline.spool = has_spool.then(|| root.join(format!("{name}.spool")));
+    pipeline
+}
+
+fn extras(out: &Path, end: u64) -> usize {
+    let is_extra = |name: &&String| EXTRAS.iter().any(|dataset| name.starts_with(dataset));
+    files_before(out, end).keys().filter(is_extra).count()
+}
+
+#[test]
+fn a_killed_process_with_a_spool_loses_neither_entries_nor_accounts() {
+    let mut cluster =
+        Cluster::start(2, &["--slot-time", "50ms", "--faults", "none", "--replay-window", REPLAY_WINDOW]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let calm = pipeline(&cluster, folder.path(), "calm", false);
+    let spooled = pipeline(&cluster, folder.path(), "spooled", true);
+    let bare = pipeline(&cluster, folder.path(), "bare", false);
+    let undisturbed = run(&calm.write("calm.toml"));
+    let (spooled_toml, bare_toml) = (spooled.write("spooled.toml"), bare.write("bare.toml"));
+
+    let mut random = StdRng::seed_from_u64(SEED);
+    for _ in 0..KILLS {
+        let mut processes = [run(&spooled_toml), run(&bare_toml)];
+        // The moment is the point of this test, not a condition to wait for.
+        thread::sleep(Duration::from_millis(random.random_range(2_500..4_500)));
+        for process in &mut processes {
+            assert!(process.is_running(), "{}", process.log());
+        }
+        processes.into_iter().for_each(|process| process.kill());
+    }
+
+    let (last, control) = (run(&spooled_toml), run(&bare_toml));
+    let end = committed(&calm.out).last().expect("the undisturbed run got somewhere") + 2 * COMMIT_SLOTS;
+    let is_there = |out| committed(out).iter().filter(|&&first| first < end).count() as u64 * COMMIT_SLOTS;
+    until("all runs to get there", || {
+        [&calm.out, &spooled.out, &bare.out].into_iter().all(|out| is_there(out) == end - FIRST_SLOT)
+    });
+    cluster.assert_alive();
+    let mut logs = Vec::new();
+    for process in [undisturbed, last, control] {
+        process.signal("TERM");
+        let (status, log) = process.end();
+        assert!(status.success(), "{log}");
+        logs.push(log);
+    }
+
+    assert_same(&files_before(&calm.out, end), &files_before(&spooled.out, end));
+    assert_eq!(extras(&calm.out, end) as u64, 2 * (end - FIRST_SLOT) / COMMIT_SLOTS, "{}", logs[0]);
+    assert!(
+        extras(&bare.out, end) < extras(&calm.out, end),
+        "without a spool there would be nothing to lose"
+    );
+    assert!(logs[1].contains("playing what an earlier run left"), "{}", logs[1]);
+    audited(&spooled.out);
+}
