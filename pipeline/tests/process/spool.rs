@@ -17,9 +17,9 @@ const KILLS: usize = 4;
 /// Seeds the moments.
 const SEED: u64 = 11;
 /// Slots of a file: more than servers replay.
-const COMMIT_SLOTS: u64 = 40;
-/// Slots that servers replay: what comes while a process starts, and no more.
-const REPLAY_WINDOW: &str = "30";
+const COMMIT_SLOTS: u64 = 100;
+/// Slots that servers replay: what comes while a process starts and until it misses something, and no more.
+const REPLAY_WINDOW: &str = "60";
 /// What only a stream can give.
 const EXTRAS: [&str; 2] = ["entries", "accounts"];
 
@@ -50,7 +50,7 @@ fn a_killed_process_with_a_spool_loses_neither_entries_nor_accounts() {
     for _ in 0..KILLS {
         let mut processes = [run(&spooled_toml), run(&bare_toml)];
         // The moment is the point of this test, not a condition to wait for.
-        thread::sleep(Duration::from_millis(random.random_range(2_500..4_500)));
+        thread::sleep(Duration::from_millis(random.random_range(3_000..5_500)));
         for process in &mut processes {
             assert!(process.is_running(), "{}", process.log());
         }

@@ -51,7 +51,6 @@ async fn played(
     let plan = parse(&text(recordings, root.path(), commit_slots, start_slot));
     let (watch, result) = run_until(plan, |_| false).await;
     result.expect("ends with its recordings");
-    audited(root.path());
     (files(root.path()), watch)
 }
 
@@ -108,6 +107,7 @@ async fn recorded(faults: Profile, root: &Path) -> (PathBuf, BTreeMap<String, Ve
     result.expect("drained without an error");
     assert!(watch.sum("recorder_updates_total") > 1_000);
     served.shutdown().await.expect("the cluster served to its end");
+    audited(&live.out);
     (tape, files(&live.out), live.start_slot)
 }
 
