@@ -39,7 +39,10 @@ impl Wanted {
 
 /// Whether a value is the one that a rule writes as text.
 fn shows(value: &Value, text: &str) -> bool {
-    value.as_str().map_or_else(|| value.to_string() == text, |word| word == text)
+    match value.as_str() {
+        Some(word) => word == text,
+        None => value.to_string().as_str() == text,
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

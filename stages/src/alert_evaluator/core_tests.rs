@@ -15,12 +15,15 @@ fn evaluator(text: &str, silences: &Silences) -> AlertEvaluator {
     options.evaluator(silences.clone())
 }
 
+/// What was said, each with its second.
+type Said = Vec<(u64, String)>;
+
 /// Feeds a sample a second, each with the metrics that are too high then; returns notices and changes with their time.
 fn run(
     evaluator: &mut AlertEvaluator,
     seconds: std::ops::Range<u64>,
     wrong: impl Fn(u64) -> Vec<&'static str>,
-) -> (Vec<(u64, String)>, Vec<(u64, String)>) {
+) -> (Said, Said) {
     let (mut notices, mut changes) = (Vec::new(), Vec::new());
     for at in seconds {
         let bad = wrong(at);
