@@ -32,6 +32,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_sinks::file::FileOptions>(),
     kind::<sluice_sinks::console::ConsoleOptions>(),
     kind::<sluice_sinks::email::EmailOptions>(),
+    kind::<sluice_sinks::api::ApiOptions>(),
     kind::<sluice_sinks::discard::DiscardOptions>(),
     kind::<sluice_sinks::history::HistoryOptions>(),
 ];

@@ -51,6 +51,10 @@ enum Command {
     Config(commands::config::ConfigArgs),
     /// Draw a pipeline.
     Graph(commands::graph::GraphArgs),
+    /// Watch a running pipeline in the terminal, through its API.
+    Top(commands::top::TopArgs),
+    /// Show what a node of a running pipeline gives out, as JSON lines, through its API.
+    Tap(commands::tap::TapArgs),
     /// List the kinds of sources, stages and sinks with their options.
     List(commands::list::ListArgs),
 }
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         Command::Validate(args) => commands::validate::run(&args),
         Command::Config(args) => commands::config::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
+        Command::Top(args) => on_runtime(commands::top::run(args)),
+        Command::Tap(args) => on_runtime(commands::tap::run(args)),
         Command::List(args) => commands::list::run(&args),
     }
 }

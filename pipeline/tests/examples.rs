@@ -46,5 +46,8 @@ fn the_demo_needs_no_environment() {
     let demo = examples().into_iter().find(|path| path.ends_with("demo.toml")).expect("it is there");
     let plan = parse(&demo, &|_: &str| None);
     let names: Vec<_> = plan.nodes.iter().map(|node| node.name.as_str()).collect();
-    assert_eq!(names, ["ams", "us", "asia", "first", "once", "slots", "whole", "final", "tap", "files"]);
+    assert_eq!(
+        names,
+        ["ams", "us", "asia", "first", "once", "slots", "whole", "final", "tap", "files", "api"]
+    );
 }

@@ -1,6 +1,7 @@
 //! Where a pipeline's items go: Parquet files, receivers of webhooks, files, people; and the offline audit of what was
 //! written.
 
+pub mod api;
 pub mod console;
 pub mod delivery;
 pub mod discard;

@@ -1,5 +1,6 @@
 //! What the binary can be asked to do: one file for each command, with its arguments.
 
+mod api_client;
 pub mod cluster;
 pub mod config;
 pub mod demo;
@@ -8,5 +9,7 @@ pub mod list;
 pub mod prove;
 pub mod record;
 pub mod run;
+pub mod tap;
+pub mod top;
 pub mod validate;
 pub mod verify;

@@ -25,6 +25,11 @@ impl HistoryReader {
         context.shared.get_or_insert_with(Self::default).clone()
     }
 
+    /// Whether a `history` sink has opened its store.
+    pub fn is_open(&self) -> bool {
+        self.store.get().is_some()
+    }
+
     /// The series that fit, over a range: as long as rows of seconds are kept with their detail, else from minutes or
     /// hours.
     ///

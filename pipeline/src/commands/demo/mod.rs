@@ -1,13 +1,14 @@
 //! `sluice demo`: the whole thing on one machine.
 //!
 //! Starts a simulated cluster, runs the example pipeline `config/pipelines/demo.toml` against it, and stops it once all
-//! slots that were asked for are in files. Then audits the folder and compares it with what the cluster knows to be
+//! slots that were asked for are in files, or when it is told to. Its dashboard is there meanwhile. Then audits the folder and compares it with what the cluster knows to be
 //! true. Exits with 0 only if everything matched.
 
 mod compare;
 mod summary;
 
 use std::io::IsTerminal;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -66,6 +67,22 @@ pub struct DemoArgs {
     /// Times mainnet's pace: 1 is a slot each 400 ms.
     #[arg(long, value_name = "X", default_value_t = 4.0)]
     speed: f64,
+    /// Goes on, with the dashboard, until it is interrupted; then checks all that came in.
+    #[arg(long)]
+    keep_serving: bool,
+}
+
+/// Where the example's dashboard listens.
+const DASHBOARD: &str = "127.0.0.1:3002";
+
+/// When a demo stops by itself.
+struct Goal<'g> {
+    /// These files are there; none if it goes on until a signal.
+    files: Option<&'g [PathBuf]>,
+    /// So many slots are what the progress is measured by.
+    slots: u64,
+    /// This long, at most, until the files are there.
+    patience: Duration,
 }
 
 /// Runs the demo.
@@ -86,10 +103,12 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
     let mut example: Table = EXAMPLE.parse().context(EXAMPLE_NAME)?;
     let commit_slots = commit_slots(&example)?;
     let slots = args.slots.next_multiple_of(commit_slots);
-    let served = serve(&args, slots + TAIL_SLOTS).await?;
+    let served = serve(&args, (!args.keep_serving).then_some(slots + TAIL_SLOTS)).await?;
     let first = served.cluster().truth().first_slot().context("the ledger is empty")?;
     ensure!(first.is_multiple_of(commit_slots), "the ledger does not begin with a file's first slot");
+    let dashboard = free_address()?;
     adapt(&mut example, &served, &out, first)?;
+    section(&mut example, &["sinks", "api"])?.insert("listen".to_owned(), Value::from(dashboard.to_string()));
     let plan = Plan::parse(EXAMPLE_NAME, &toml::to_string(&example)?, &|_: &str| None);
     let plan = plan.map_err(|wrong| anyhow::anyhow!("{}", wrong.render(false)))?;
     let deadline = plan.settings.shutdown_deadline;
@@ -99,6 +118,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
         args.faults,
         out.display()
     );
+    println!("dashboard at http://{dashboard}/performance");
 
     let began = Instant::now();
     let running = runner::start(plan)?;
@@ -108,13 +128,16 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
         .step_by(usize::try_from(commit_slots)?)
         .map(|first| blocks_file(&out, first, commit_slots))
         .collect();
-    let outcome = drive(running, &files, slots, played + PATIENCE, deadline).await;
+    let wanted = (!args.keep_serving).then_some(files.as_slice());
+    let goal = Goal { files: wanted, slots, patience: played + PATIENCE };
+    let outcome = drive(running, &goal, deadline).await;
     let took = began.elapsed();
     let truth = served.cluster().truth();
     let faults = served.cluster().fault_counts().values().sum();
     served.shutdown().await?;
     outcome?;
 
+    let slots = if args.keep_serving { slots_there(&out, first, commit_slots) } else { slots };
     let range = first..first + slots;
     let folder = out.clone();
     let audit = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
@@ -144,8 +167,8 @@ fn output_folder(wanted: Option<&Path>) -> anyhow::Result<PathBuf> {
     Ok(wanted.to_owned())
 }
 
-async fn serve(args: &DemoArgs, slots: u64) -> anyhow::Result<Served> {
-    let ledger = GeneratedLedger { seed: args.ledger_seed, slots: Some(slots), ..GeneratedLedger::default() };
+async fn serve(args: &DemoArgs, slots: Option<u64>) -> anyhow::Result<Served> {
+    let ledger = GeneratedLedger { seed: args.ledger_seed, slots, ..GeneratedLedger::default() };
     let config = Config {
         endpoints: usize::from(args.endpoints),
         seed: args.seed,
@@ -178,9 +201,12 @@ fn commit_slots(example: &Table) -> anyhow::Result<u64> {
 /// Points the example at the cluster and at the folder: as many sources as there are endpoints, each like the first.
 fn adapt(example: &mut Table, served: &Served, out: &Path, first: u64) -> anyhow::Result<()> {
     let sources = section(example, &["sources"])?;
-    let names: Vec<String> = sources.keys().cloned().collect();
-    let model = sources.values().next().cloned().context("the example has no source")?;
-    sources.clear();
+    let is_endpoint = |source: &Value| source.get("type").and_then(Value::as_str) == Some("yellowstone");
+    let endpoints = sources.iter().filter(|(_, source)| is_endpoint(source));
+    let (names, models): (Vec<String>, Vec<Value>) =
+        endpoints.map(|(name, one)| (name.clone(), one.clone())).unzip();
+    let model = models.into_iter().next().context("the example has no endpoint")?;
+    sources.retain(|_, source| !is_endpoint(source));
     let mut inputs = Vec::new();
     for (position, url) in served.grpc_urls().iter().enumerate() {
         let name = names.get(position).cloned().unwrap_or_else(|| format!("endpoint_{}", position + 1));
@@ -208,20 +234,27 @@ fn blocks_file(out: &Path, first: u64, commit_slots: u64) -> PathBuf {
     out.join("blocks").join(format!("epoch={epoch}")).join(name)
 }
 
-/// Runs until all files are there, and drains.
-async fn drive(
-    running: Running,
-    files: &[PathBuf],
-    slots: u64,
-    patience: Duration,
-    deadline: Duration,
-) -> anyhow::Result<()> {
+/// The slots from `first` on whose files are there without a gap.
+fn slots_there(out: &Path, first: u64, commit_slots: u64) -> u64 {
+    let ranges = (0..).map(|range| first + range * commit_slots);
+    let there = ranges.take_while(|first| blocks_file(out, *first, commit_slots).exists());
+    there.count() as u64 * commit_slots
+}
+
+/// The example's own address, or one with a free port if that is taken.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(DASHBOARD).or_else(|_| TcpListener::bind("127.0.0.1:0"));
+    listener.and_then(|listener| listener.local_addr()).context("no port for the dashboard")
+}
+
+/// Runs until the goal is reached, and drains.
+async fn drive(running: Running, goal: &Goal<'_>, deadline: Duration) -> anyhow::Result<()> {
     let (watch, stop) = (running.watch(), running.stopper());
     let joined = running.join(deadline);
     tokio::pin!(joined);
     let mut signals = Signals::listen();
-    let mut progress = Progress::start(slots);
-    let gave_up = tokio::time::sleep(patience);
+    let mut progress = Progress::start(goal.slots);
+    let gave_up = tokio::time::sleep(goal.patience);
     tokio::pin!(gave_up);
     let mut failure = None;
     loop {
@@ -235,16 +268,16 @@ async fn drive(
                 });
             }
             () = signals.next() => {
-                failure = Some(anyhow::anyhow!("stopped by a signal"));
+                failure = goal.files.map(|_| anyhow::anyhow!("stopped by a signal"));
                 stop.cancel();
             }
-            () = &mut gave_up, if failure.is_none() => {
-                failure = Some(anyhow::anyhow!("not done after {} s", patience.as_secs()));
+            () = &mut gave_up, if failure.is_none() && goal.files.is_some() => {
+                failure = Some(anyhow::anyhow!("not done after {} s", goal.patience.as_secs()));
                 stop.cancel();
             }
             () = tokio::time::sleep(POLL_INTERVAL), if !stop.is_cancelled() => {
                 progress.show(&watch);
-                if files.iter().all(|file| file.exists()) {
+                if goal.files.is_some_and(|files| files.iter().all(|file| file.exists())) {
                     stop.cancel();
                 }
             }

@@ -1,0 +1,94 @@
+//! The commitment stages: their level, and when it changed.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Shared;
+use crate::api::query::{Nothing, Params};
+use crate::api::sink::Api;
+use crate::api::state::EventView;
+
+/// Switches in an answer.
+const MOST_SWITCHES: usize = 100;
+
+/// A commitment stage.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct CommitmentStageView {
+    /// The node's name.
+    node: String,
+    /// The level that it works at now: `processed`, `confirmed` or `finalized`, or what the TOML says before its first
+    /// switch.
+    level: String,
+    /// The level that the TOML asks for.
+    configured: String,
+    /// The highest slot that has the level.
+    watermark_slot: u64,
+    /// Slots that wait for it.
+    held_blocks: u64,
+    /// Slots that it let out.
+    emitted_total: u64,
+    /// Versions of slots on dead forks that it let go.
+    dead_total: u64,
+    /// Versions of slots on orphaned forks that it let go.
+    orphaned_total: u64,
+}
+
+/// All commitment stages.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct CommitmentView {
+    /// The stages.
+    stages: Vec<CommitmentStageView>,
+    /// The last switches of their levels, the newest first.
+    switches: Vec<EventView>,
+}
+
+/// The commitment stages now.
+pub(in crate::api) fn view(api: &Api) -> CommitmentView {
+    let switches = api.live().events.list(0, &["commitment_switched"], MOST_SWITCHES);
+    let nodes = api.watch.nodes().iter().filter(|node| node.kind == "commitment");
+    let stages = nodes.map(|node| {
+        let metrics = node.board.read();
+        let value = |name: &str, word: Option<&'static str>| {
+            let labelled = metrics.iter().filter(|metric| metric.name == name);
+            let wanted = labelled.filter(|metric| {
+                word.is_none() || metric.label.map(|(_, label)| label) == word.map(Into::into)
+            });
+            wanted.map(|metric| metric.value as u64).sum()
+        };
+        let configured = configured(api, &node.name);
+        let switched = switches.iter().find(|switch| switch.node == node.name);
+        CommitmentStageView {
+            node: node.name.clone(),
+            level: switched.map_or_else(|| configured.clone(), |switch| switch.message.clone()),
+            configured,
+            watermark_slot: value("watermark_slot", None),
+            held_blocks: value("held_blocks", None),
+            emitted_total: value("committed_blocks_total", None),
+            dead_total: value("discarded_blocks_total", Some("dead")),
+            orphaned_total: value("discarded_blocks_total", Some("orphaned")),
+        }
+    });
+    let stages = stages.collect();
+    CommitmentView { stages, switches }
+}
+
+fn configured(api: &Api, node: &str) -> String {
+    let nodes = api.watch.configuration()["nodes"].as_array();
+    let options = nodes.into_iter().flatten().find(|one| one["name"] == node).map(|one| &one["options"]);
+    options.and_then(|options| options.get("level")).and_then(Value::as_str).unwrap_or("finalized").to_owned()
+}
+
+/// At which commitment slots are let out, and when that changed.
+#[utoipa::path(
+    get, path = "/api/v1/commitment", tag = "slots",
+    responses((status = 200, description = "The commitment stages", body = CommitmentView))
+)]
+pub(in crate::api) async fn commitment(
+    State(api): Shared,
+    Params(Nothing {}): Params<Nothing>,
+) -> Json<CommitmentView> {
+    Json(view(&api))
+}

@@ -1,0 +1,311 @@
+//! The API as clients see it: over a socket, from a pipeline of one sink.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sluice_config::secret::Secret;
+use sluice_stages::alert::{Alert, AlertItem, AlertState, Severity};
+use sluice_stages::batch::Item;
+use sluice_stages::component::{BuildContext, Component, Node};
+use sluice_stages::edge::{EdgeConfig, Inbox, Outbox, connect};
+use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, RequestSender};
+use sluice_stages::sample::{Labels, Reading, Sample};
+use sluice_stages::slot::Timestamp;
+use sluice_stages::watch::Watch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::openapi::document;
+use super::options::ApiOptions;
+use crate::parquet::testing::{Chain, block_of};
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// A running API, and the edge that feeds it.
+struct Served {
+    address: SocketAddr,
+    feed: Outbox,
+    task: JoinHandle<()>,
+}
+
+struct Answer {
+    status: u16,
+    headers: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+}
+
+impl Served {
+    fn start(options: ApiOptions) -> Self {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = probe.local_addr().expect("bound");
+        drop(probe);
+        let mut context = BuildContext::new();
+        let built = ApiOptions { listen: address, ..options }.build(&mut context).expect("valid");
+        let Node::Sink(sink) = built else { panic!("an API is a sink") };
+        let (mut feed, mut inbox) = (Outbox::default(), Inbox::default());
+        connect(&mut feed, &mut inbox, EdgeConfig::default());
+        let (events, _) = mpsc::channel(1);
+        let context = NodeContext {
+            name: "api".to_owned(),
+            stop: CancellationToken::new(),
+            clock: Clock::start(),
+            budget: sluice_stages::budget::Budget::new(1 << 20),
+            events: EventSink::new("api", events),
+            requests: RequestSender::default(),
+            metrics: MetricBoard::default(),
+            watch: Watch::default(),
+        };
+        let task = tokio::spawn(async move { sink.run(inbox, context).await.expect("runs to its end") });
+        Self { address, feed, task }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "").await
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            text.push_str("Host: localhost\r\n");
+        }
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        let mut stream = TcpStream::connect(self.address).await.expect("listens");
+        stream.write_all(text.as_bytes()).await.expect("sent");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.expect("read");
+        parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Waits until the API has taken in what was sent: `path` answers with what `is_there` wants.
+    async fn until(&self, path: &str, is_there: impl Fn(&Value) -> bool) -> Value {
+        for _ in 0..500 {
+            let answer = self.get(path).await;
+            if answer.status == 200 && is_there(&answer.json()) {
+                return answer.json();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("never came: {path}");
+    }
+
+    async fn end(self) {
+        drop(self.feed);
+        self.task.await.expect("no panic");
+    }
+}
+
+fn parse(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    let (line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, headers: headers.to_owned(), body: body.to_owned() }
+}
+
+fn alert() -> Item {
+    let text = |text: &str| -> Arc<str> { text.into() };
+    Item::Alert(Arc::new(AlertItem::Changed(Alert {
+        fingerprint: text("00"),
+        rule: text("lag"),
+        severity: Severity::Critical,
+        state: AlertState::Firing,
+        metric: text("lag_slots"),
+        labels: Labels::new(),
+        value: f64::NAN,
+        threshold: 10.0,
+        message: text("lag"),
+        active_at: Timestamp(5_000_000),
+        fired_at: Some(Timestamp(6_000_000)),
+        resolved_at: None,
+        suppressed_by: None,
+    })))
+}
+
+#[tokio::test]
+async fn what_comes_in_is_shown() {
+    let served = Served::start(ApiOptions::default());
+    let chain = Chain::generate(10, 12, 3);
+    let slot = chain.slots()[0];
+    let block = block_of(&chain, slot);
+    let signature = {
+        let updates = block.transactions.updates().expect("subscribed");
+        bs58::encode(updates[1].frame.key()).into_string()
+    };
+    let now = Clock::start().now();
+    let sample = Sample { at: now, readings: vec![Reading::new("lag_slots", 3.0).with("endpoint", "ams")] };
+    let items = vec![Item::Block(block), Item::Sample(Arc::new(sample)), alert()];
+    served.feed.send(items).await.expect("open");
+    let view = served.until(&format!("/api/v1/slots/{slot}"), |_| true).await;
+    assert_eq!((&view["state"], &view["transactions"]), (&json!("complete"), &json!(3)));
+    let found = served.get(&format!("/api/v1/transactions/{signature}")).await.json();
+    assert_eq!((&found["slot"], &found["index"]), (&json!(slot), &json!(1)));
+    let metrics = served.get("/api/v1/performance/metrics?endpoint=ams").await.json();
+    assert_eq!(metrics["readings"][0]["value"], json!(3.0));
+    let history = served.get("/api/v1/history?metric=lag_slots").await.json();
+    assert_eq!(
+        (&history["origin"], &history["series"][0]["points"][0]["last"]),
+        (&json!("memory"), &json!(3.0))
+    );
+    let alerts = served.get("/api/v1/alerts?state=firing&severity=critical").await.json();
+    assert_eq!((&alerts["total"], &alerts["alerts"][0]["value"]), (&json!(1), &Value::Null));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn every_error_is_a_problem_document() {
+    let served = Served::start(ApiOptions { max_body_bytes: 100, ..ApiOptions::default() });
+    let json = ("Content-Type", "application/json");
+    let long = format!("/api/v1/slots?limit={}", "1".repeat(9_000));
+    let cases = [
+        ("GET", "/nowhere", vec![], "", 404),
+        ("PUT", "/api/v1/slots", vec![], "", 405),
+        ("GET", "/api/v1/slots", vec![("Accept", "text/html")], "", 406),
+        ("GET", "/api/v1/slots?limt=5", vec![], "", 400),
+        ("GET", "/api/v1/graph?x=1", vec![], "", 400),
+        ("GET", "/api/v1/slots?limit=0", vec![], "", 400),
+        ("GET", "/api/v1/slots?limit=5&limit=6", vec![], "", 400),
+        ("GET", "/api/v1/slots/abc", vec![], "", 400),
+        ("GET", "/api/v1/slots/7", vec![], "", 404),
+        ("GET", "/api/v1/slots", vec![("Host", "evil.example")], "", 421),
+        ("GET", long.as_str(), vec![], "", 414),
+        ("GET", "/api/v1/transactions/0OIl", vec![], "", 400),
+        ("POST", "/api/v1/silences", vec![], "{}", 415),
+        ("POST", "/api/v1/silences", vec![json], "{", 400),
+        ("POST", "/api/v1/silences", vec![json], "{}", 422),
+        ("POST", "/api/v1/silences", vec![json], &"x".repeat(200), 413),
+        ("DELETE", "/api/v1/silences/x", vec![], "", 404),
+        ("GET", "/api/v1/stream?topics=x", vec![], "", 400),
+        ("GET", "/api/v1/nodes/x/tap", vec![], "", 404),
+    ];
+    for (method, path, headers, body, status) in cases {
+        let answer = served.send(method, path, &headers, body).await;
+        let shown = &path[..path.len().min(60)];
+        assert_eq!(answer.status, status, "{method} {shown}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{method} {shown}");
+        assert_eq!(answer.json()["status"], json!(status), "{method} {shown}");
+    }
+    assert!(served.get("/api/v1/slots?limt=5").await.body.contains("limt"), "names the parameter");
+    let refused = served.send("PUT", "/api/v1/slots", &[], "").await;
+    assert_eq!(refused.header("allow"), Some("GET,HEAD"));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_rate_are_told_when_to_come_again() {
+    let served = Served::start(ApiOptions { requests_per_second: 1, burst: 2, ..ApiOptions::default() });
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(served.get("/api/v1/graph").await.status);
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+    assert!(served.get("/api/v1/graph").await.header("retry-after").is_some());
+    served.end().await;
+}
+
+#[tokio::test]
+async fn with_a_token_only_the_shell_of_the_dashboard_is_open() {
+    let served = Served::start(ApiOptions { token: Some(Secret::new(TOKEN)), ..ApiOptions::default() });
+    for path in ["/performance", "/performance/main.js", "/api/v1/health/live", "/openapi.json"] {
+        assert_eq!(served.get(path).await.status, 200, "{path}");
+    }
+    let refused = served.get("/api/v1/graph").await;
+    assert_eq!((refused.status, refused.header("www-authenticate").is_some()), (401, true));
+    let authorization = format!("Bearer {TOKEN}");
+    for (value, status) in [(authorization.as_str(), 200), ("Bearer 0123456789abcdeF", 401), ("Basic x", 401)]
+    {
+        let answer = served.send("GET", "/api/v1/graph", &[("Authorization", value)], "").await;
+        assert_eq!(answer.status, status, "{value}");
+        assert!(!answer.body.contains(TOKEN));
+    }
+    served.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_known_is_not_sent_again() {
+    let served = Served::start(ApiOptions::default());
+    let first = served.get("/api/v1/config").await;
+    let tag = first.header("etag").expect("tagged").to_owned();
+    let again = served.send("GET", "/api/v1/config", &[("If-None-Match", &tag)], "").await;
+    assert_eq!((again.status, again.body.as_str()), (304, ""));
+    let zipped = served.send("GET", "/openapi.json", &[("Accept-Encoding", "gzip")], "").await;
+    assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_silence_is_made_read_and_ended() {
+    let served = Served::start(ApiOptions::default());
+    let body = json!({
+        "matchers": [{"name": "rule", "operator": "=~", "value": "lag|\"q\""}],
+        "duration_seconds": 60, "created_by": "ann", "comment": "moving",
+    });
+    let json_type = [("Content-Type", "application/json")];
+    let made = served.send("POST", "/api/v1/silences", &json_type, &body.to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    let path = format!("/api/v1/silences/{}", made.json()["id"].as_str().expect("an id"));
+    assert_eq!(served.get(&path).await.json()["state"], json!("active"));
+    assert_eq!(served.send("DELETE", &path, &[], "").await.json()["state"], json!("expired"));
+    assert_eq!(served.send("DELETE", &path, &[], "").await.status, 410);
+    served.end().await;
+}
+
+#[tokio::test]
+async fn the_stream_begins_with_everything_that_was_asked_for_and_ends_with_the_pipeline() {
+    let served = Served::start(ApiOptions { max_streams: 1, ..ApiOptions::default() });
+    served.feed.send(vec![alert()]).await.expect("open");
+    served.until("/api/v1/alerts", |alerts| alerts["total"] == json!(1)).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("listens");
+    let request = "GET /api/v1/stream?topics=alerts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut seen = String::new();
+    while !seen.contains("\"rule\":\"lag\"") {
+        let mut piece = [0; 4_096];
+        let length = stream.read(&mut piece).await.expect("read");
+        assert!(length > 0, "ended early: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    assert!(seen.contains("event: alerts") && !seen.contains("event: graph"), "{seen}");
+    assert_eq!(served.get("/api/v1/stream").await.status, 503, "there is room for one");
+    let mut rest = Vec::new();
+    let (_, read) = tokio::join!(served.end(), stream.read_to_end(&mut rest));
+    read.expect("ended in order");
+}
+
+#[test]
+fn every_route_is_described_with_its_errors() {
+    let document = serde_json::to_value(document(true)).expect("JSON");
+    assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
+    let paths = document["paths"].as_object().expect("paths");
+    let source = include_str!("routes/mod.rs");
+    let routed = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let aliases = ["/api/v1/performance/history"];
+    for path in routed.filter(|path| !aliases.contains(path)) {
+        assert!(paths.contains_key(path), "{path} is not described");
+    }
+    for (path, item) in paths {
+        for operation in item.as_object().expect("operations").values() {
+            let errors = &operation["responses"]["429"]["content"];
+            assert!(errors["application/problem+json"].is_object(), "{path}");
+            assert!(operation["summary"].is_string(), "{path} has no summary");
+        }
+    }
+    let dataset = &document["paths"]["/api/v1/graph"]["get"]["responses"];
+    assert!(dataset["401"].is_object());
+}
