@@ -46,6 +46,18 @@ pub(crate) fn update_of(endpoint: u16, update: UpdateOneof) -> Update {
 
 /// Transaction `index` of version `version` of `slot`, from bank `bank` of `endpoint`.
 pub(crate) fn transaction(endpoint: u16, bank: u64, slot: Slot, version: u8, index: u64) -> Update {
+    transaction_of(endpoint, bank, slot, version, index, false)
+}
+
+/// The same, as a vote or not.
+pub(crate) fn transaction_of(
+    endpoint: u16,
+    bank: u64,
+    slot: Slot,
+    version: u8,
+    index: u64,
+    is_vote: bool,
+) -> Update {
     let mut signature = vec![version; 64];
     signature[..8].copy_from_slice(&slot.to_be_bytes());
     signature[8..16].copy_from_slice(&index.to_be_bytes());
@@ -59,7 +71,7 @@ pub(crate) fn transaction(endpoint: u16, bank: u64, slot: Slot, version: u8, ind
     let transaction = Transaction { signatures: vec![signature.clone()], message: Some(message) };
     let info = SubscribeUpdateTransactionInfo {
         signature,
-        is_vote: false,
+        is_vote,
         transaction: Some(transaction),
         meta: Some(TransactionStatusMeta { fee: 5_000, ..Default::default() }),
         index,

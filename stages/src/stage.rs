@@ -222,8 +222,12 @@ pub enum Event {
     },
     /// The commitment stage works at another level from now on.
     CommitmentSwitched {
+        /// The old level.
+        from: Commitment,
         /// The new level.
         level: Commitment,
+        /// Which measure was over its limit by how much, or how long conditions were calm.
+        reason: String,
     },
     /// A file is durable.
     Committed {

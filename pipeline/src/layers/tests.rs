@@ -56,6 +56,9 @@ fn every_variable_changes_what_it_names() {
         ("PERFORMANCE_MODE", "aggressive", "live.level", "\"processed\""),
         ("PERFORMANCE_MODE", "aggressive", "some.batch_size", "200"),
         ("PERFORMANCE_MODE", "conservative", "whole.rpc.requests_per_second", "20"),
+        ("COMMITMENT_STRATEGY", "adaptive", "live.strategy", "\"adaptive\""),
+        ("MAX_THROUGHPUT", "4321", "live.thresholds.max_throughput", "4321"),
+        ("MAX_LATENCY", "321", "live.thresholds.max_latency", "\"321ms\""),
         ("SLOT_RECOVERY_ENABLED", "false", "whole.enabled", "false"),
         ("SLOT_RECOVERY_BATCH_SIZE", "7", "whole.batch_size", "7"),
         ("SLOT_RECOVERY_MAX_RETRIES", "9", "whole.max_retries", "9"),
@@ -125,4 +128,19 @@ fn an_unknown_profile_is_reported_where_it_is_written() {
     let wrong = parse(&format!("[pipeline]\nprofile = 'agressive'{TEXT}"), &[]).expect_err("unknown");
     let text = wrong.render(false);
     assert!(text.contains("p.toml:2:11") && text.contains("did you mean `aggressive`?"), "{text}");
+}
+
+#[test]
+fn files_are_refused_behind_an_adaptive_level_that_may_fall_below_finalized() {
+    let text = TEXT.replace("type = \"discard\"", "type = \"parquet\"\npath = \"out\"");
+    let with =
+        |options: &str| text.replace("type = \"commitment\"", &format!("type = \"commitment\"\n{options}"));
+    let wrong = parse(&with("strategy = \"adaptive\"\nlevel = \"confirmed\""), &[]).expect_err("too low");
+    assert!(
+        wrong.render(false).contains("needs a `commitment` with level = \"finalized\" before it"),
+        "{wrong}"
+    );
+    let adaptive = [("COMMITMENT_STRATEGY", "adaptive"), ("PERFORMANCE_MODE", "aggressive")];
+    let plan = parse(&with(""), &adaptive).unwrap_or_else(|wrong| panic!("{wrong}")).resolved();
+    assert_eq!([value(&plan, "live.strategy"), value(&plan, "live.level")], ["adaptive", "finalized"]);
 }

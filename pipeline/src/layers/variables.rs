@@ -52,6 +52,21 @@ const VARIABLES: &[Variable] = &[
         targets: &[Target { kind: None, option: "profile" }],
     },
     Variable {
+        name: "COMMITMENT_STRATEGY",
+        form: Form::Words(&[("fixed", "\"fixed\""), ("adaptive", "\"adaptive\"")]),
+        targets: &[Target { kind: Some("commitment"), option: "strategy" }],
+    },
+    Variable {
+        name: "MAX_THROUGHPUT",
+        form: Form::Whole { least: 1, most: 10_000_000, unit: "transactions a second", suffix: "" },
+        targets: &[Target { kind: Some("commitment"), option: "thresholds.max_throughput" }],
+    },
+    Variable {
+        name: "MAX_LATENCY",
+        form: Form::Whole { least: 1, most: 86_400_000, unit: "milliseconds", suffix: "ms" },
+        targets: &[Target { kind: Some("commitment"), option: "thresholds.max_latency" }],
+    },
+    Variable {
         name: "SLOT_RECOVERY_ENABLED",
         form: BOOLEAN,
         targets: &[Target { kind: Some("recovery"), option: "enabled" }],

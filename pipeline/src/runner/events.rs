@@ -47,7 +47,9 @@ fn show(watch: &Watch, node: &str, event: &Event) {
         Event::GivenUp { first, last } => {
             tracing::warn!(node, first, last, "memory is short, to be fetched again");
         }
-        Event::CommitmentSwitched { level } => tracing::info!(node, %level, "commitment switched"),
+        Event::CommitmentSwitched { from, level, reason } => {
+            tracing::warn!(node, %from, %level, reason, "commitment switched");
+        }
         Event::Committed { dataset, first, last, rows } => {
             tracing::debug!(node, dataset, first, last, rows, "committed");
         }

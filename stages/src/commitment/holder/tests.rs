@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use super::*;
+use crate::batch::Arrival;
 use crate::block::{Part, Way};
+use crate::commitment::adaptive::Thresholds;
 use crate::fixtures::*;
 use crate::frame::BlockMeta;
-use crate::slot::Hash;
 
 fn block_of(slot: Slot, version: u8, parent: (Slot, u8)) -> Block {
     let meta_update = meta(0, 0, slot, version, parent, 0);
@@ -194,4 +197,108 @@ fn links_are_remembered_down_to_the_lowest_block_that_waits() {
     assert_eq!(emitted(&out).iter().map(|(slot, _)| *slot).collect::<Vec<_>>(), [10, 11, 12]);
     feed(&mut stage, [finalized(200, 0)]);
     assert!(stage.slots.keys().all(|&slot| slot > 100), "nothing of it waits any more");
+}
+
+/// An adaptive stage that looks at every tick, and whose endpoints decide alone.
+fn adaptive(floor: Level) -> Commitment {
+    let thresholds = Thresholds { fall_back_after: Duration::ZERO, ..Thresholds::default() };
+    Commitment::new(CommitmentOptions {
+        level: floor,
+        strategy: Strategy::Adaptive,
+        thresholds,
+        ..CommitmentOptions::default()
+    })
+}
+
+/// Word of which endpoints delivered the last slots, then a tick at `seconds`.
+fn tick_with(stage: &mut Commitment, seconds: u64, healthy: bool) -> Output {
+    let arrival = |endpoint: &str, is_whole: bool| Arrival {
+        slot: 1,
+        endpoint: Arc::from(endpoint),
+        session: session(0),
+        blockhash: None,
+        first_seen_at: Timestamp(0),
+        completed_at: is_whole.then_some(Timestamp(0)),
+        transactions: 0,
+        entries: 0,
+        accounts: 0,
+        standing: None,
+    };
+    let arrivals: Arc<[Arrival]> = ["a", "b", "c", "d"].map(|name| arrival(name, healthy)).into();
+    feed(stage, (0..16).map(|_| Item::Arrivals(Arc::clone(&arrivals))));
+    let mut out = Output::default();
+    stage.on_tick(Timestamp(seconds * 1_000_000), &mut out);
+    out
+}
+
+fn confirmed(slot: Slot, version: u8) -> Item {
+    status_of(slot, Some(hash(slot, version)), SlotStatus::Confirmed)
+}
+
+fn levels(out: &Output) -> Vec<Level> {
+    let level = |event: &Event| match event {
+        Event::CommitmentSwitched { level, .. } => Some(*level),
+        _ => None,
+    };
+    out.events.iter().filter_map(level).collect()
+}
+
+#[test]
+fn in_bad_conditions_what_is_only_confirmed_waits_to_be_final() {
+    let mut stage = adaptive(Level::Confirmed);
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0)), confirmed(10, 0)])), [(10, hash(10, 0))]);
+    feed(&mut stage, [block(11, 0, (10, 0))]);
+    let out = tick_with(&mut stage, 1, false);
+    assert_eq!(levels(&out), [Level::Finalized]);
+    let reason = |event: &Event| match event {
+        Event::CommitmentSwitched { from: Level::Confirmed, reason, .. } => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(&out.events[0]), "endpoints at its worst");
+    assert!(emitted(&feed(&mut stage, [confirmed(11, 0)])).is_empty());
+    let out = feed(&mut stage, [finalized(11, 0)]);
+    assert_eq!(emitted(&out), [(11, hash(11, 0))], "and what went out before does not come again");
+}
+
+#[test]
+fn on_the_way_back_what_was_held_goes_out_in_slot_order_and_once() {
+    let mut stage = adaptive(Level::Processed);
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])).len(), 1, "nothing waits at processed");
+    assert_eq!(levels(&tick_with(&mut stage, 1, false)), [Level::Finalized]);
+    feed(&mut stage, [block(12, 0, (11, 0)), block(11, 0, (10, 0)), confirmed(11, 0)]);
+    assert!(levels(&tick_with(&mut stage, 2, true)).is_empty());
+    let out = tick_with(&mut stage, 62, true);
+    assert_eq!(levels(&out), [Level::Confirmed]);
+    assert_eq!(emitted(&out), [(11, hash(11, 0))], "11 was confirmed meanwhile");
+    tick_with(&mut stage, 63, true);
+    let out = tick_with(&mut stage, 123, true);
+    assert_eq!((levels(&out), emitted(&out)), (vec![Level::Processed], vec![(12, hash(12, 0))]));
+    assert!(emitted(&feed(&mut stage, [finalized(12, 0)])).is_empty());
+}
+
+#[test]
+fn a_version_that_went_out_at_processed_and_lost_is_followed_by_the_one_that_won() {
+    let mut stage = adaptive(Level::Processed);
+    feed(&mut stage, [block(10, 7, (9, 0))]);
+    feed(&mut stage, [block(11, 0, (10, 0)), confirmed(11, 0)]);
+    let mut out = Output::default();
+    stage.on_tick(Timestamp(1_000_000), &mut out);
+    assert_eq!(out.requests, [10], "the canonical version never came");
+    assert_eq!(emitted(&feed(&mut stage, [block(10, 0, (9, 0))])), [(10, hash(10, 0))]);
+}
+
+#[test]
+fn what_the_safer_chain_calls_orphaned_does_not_go_out_after_a_switch() {
+    let mut stage = adaptive(Level::Confirmed);
+    // 12 is finalized on 10, so 11 is orphaned, whatever a status says.
+    feed(&mut stage, [block(10, 0, (9, 0)), block(12, 0, (10, 0)), finalized(12, 0)]);
+    tick_with(&mut stage, 1, false);
+    assert!(emitted(&feed(&mut stage, [block(11, 0, (10, 0)), confirmed(11, 0)])).is_empty());
+    assert!(stage.counters.orphaned >= 1);
+}
+
+#[test]
+fn a_level_that_is_fixed_ignores_conditions() {
+    let mut stage = stage(Level::Processed);
+    assert!(tick_with(&mut stage, 1, false).events.is_empty());
 }
