@@ -140,7 +140,7 @@ impl Plan {
         };
         settled.apply(&mut document, &mut found);
         apply_flags(&mut document, flags, &mut sources, &mut found);
-        layers::apply_profile(&mut document, &mut sources);
+        layers::complete(&mut document, &mut sources);
         let origins = Origins::of(&document, &sources);
         let checked = Checker { kinds, document: &document, found: &mut found }.check();
         found.retain(|one| !document.is_echo(one));

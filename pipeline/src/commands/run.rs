@@ -4,7 +4,6 @@
 //! Exit codes: 0 drained, 1 a node failed, 3 not drained within the deadline, 78 the pipeline is not valid, 130 ended by
 //! the second signal.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use clap::Args;
 use sluice_config::settings::Settings;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::layers::Overrides;
+use crate::layers::{self, Overrides};
 use crate::report::{self, EXIT_CONFIG};
 use crate::runner::{self, RunError, Running, Watch};
 use crate::signals::Signals;
@@ -80,8 +79,7 @@ pub async fn run(args: RunArgs) -> ExitCode {
 /// Gives encoding, compression and proofs, which all run on rayon's global pool, their share of the processors, and returns
 /// the number of threads that they have.
 fn bound_encoding(settings: &Settings) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = settings.encoding_threads(cores);
+    let threads = settings.encoding_threads(layers::cores());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     if let Err(error) = pool.thread_name(|index| format!("encode-{index}")).build_global() {
         // Only if somebody has used the pool before.

@@ -4,17 +4,21 @@
 //! default < profile < file < environment < --set
 //! ```
 
+mod cpu_alert;
 mod environment;
+mod forms;
 mod profiles;
 mod variables;
+mod webhook;
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::Args;
-use sluice_config::diagnostic::Diagnostics;
+use sluice_config::diagnostic::{Diagnostics, Sources};
+use sluice_config::document::Document;
 
 pub use environment::{EnvFileError, Environment};
-pub(crate) use profiles::apply as apply_profile;
 pub(crate) use variables::Settled;
 
 use crate::plan::Plan;
@@ -43,6 +47,17 @@ impl Overrides {
         };
         Plan::load_with(path, &environment, &self.set)
     }
+}
+
+/// The processors of this machine.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Puts what follows from all other layers into the document: the profile, and the alert of a bound on processors.
+pub(crate) fn complete(document: &mut Document<'_>, sources: &mut Sources) {
+    profiles::apply(document, sources);
+    cpu_alert::apply(document, cores());
 }
 
 #[cfg(test)]

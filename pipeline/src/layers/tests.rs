@@ -144,3 +144,73 @@ fn files_are_refused_behind_an_adaptive_level_that_may_fall_below_finalized() {
     let plan = parse(&with(""), &adaptive).unwrap_or_else(|wrong| panic!("{wrong}")).resolved();
     assert_eq!([value(&plan, "live.strategy"), value(&plan, "live.level")], ["adaptive", "finalized"]);
 }
+
+/// A pipeline with this beside it.
+fn with_alerts(more: &str, url: &str) -> Result<Plan, Diagnostics> {
+    parse(&format!("{TEXT}{more}"), &[("ALERT_WEBHOOK_URL", url)])
+}
+
+/// The names of the nodes of a kind, and the names of what they read.
+fn reads(plan: &serde_json::Value, kind: &str) -> Vec<(String, Vec<String>)> {
+    let texts = |value: &serde_json::Value| serde_json::from_value(value.clone()).expect("texts");
+    let nodes = plan["nodes"].as_array().expect("nodes").iter().filter(|node| node["type"] == kind);
+    nodes.map(|node| (node["name"].as_str().expect("a name").to_owned(), texts(&node["inputs"]))).collect()
+}
+
+const MONITOR: &str = "[sources.pulse]\ntype = \"monitor\"\n";
+const RULES: &str = "[stages.rules]\ntype = \"alert_evaluator\"\ninputs = [\"pulse\"]\n";
+
+#[test]
+fn an_alert_webhook_url_brings_what_it_needs_and_no_more() {
+    let one = |name: &str, from: &str| vec![(name.to_owned(), vec![from.to_owned()])];
+    for (more, rules, sink) in [
+        (String::new(), one("alert_rules", "alert_monitor"), one("alert_webhook", "alert_rules")),
+        (MONITOR.to_owned(), one("alert_rules", "pulse"), one("alert_webhook", "alert_rules")),
+        (
+            format!("{MONITOR}{RULES}[sinks.x]\ntype = \"discard\"\ninputs = [\"rules\"]\n"),
+            one("rules", "pulse"),
+            one("alert_webhook", "rules"),
+        ),
+        (
+            format!(
+                "{MONITOR}{RULES}[sinks.tell]\ntype = \"webhook\"\nurl = \"http://old\"\ninputs = [\"rules\"]\n"
+            ),
+            one("rules", "pulse"),
+            one("tell", "rules"),
+        ),
+    ] {
+        let plan =
+            with_alerts(&more, "https://hooks/T/secret").unwrap_or_else(|wrong| panic!("{wrong}\n{more}"));
+        let name = &sink[0].0;
+        let origin = plan.origins.option(name, "url").map(|origin| origin.place.clone());
+        assert_eq!(origin.as_deref(), Some("environment ALERT_WEBHOOK_URL"));
+        let plan = plan.resolved();
+        assert_eq!((reads(&plan, "alert_evaluator"), reads(&plan, "webhook")), (rules, sink), "{more}");
+    }
+}
+
+#[test]
+fn a_wrong_alert_webhook_url_is_told_without_its_token() {
+    let wrong = with_alerts("", "htps://hooks/T/hunter2").expect_err("no such scheme").render(false);
+    assert!(wrong.contains("ALERT_WEBHOOK_URL can't be `htps://hooks/[redacted]`"), "{wrong}");
+    assert!(wrong.contains("expected an http or https url") && !wrong.contains("hunter2"), "{wrong}");
+}
+
+#[test]
+fn a_bound_on_processors_is_watched_by_every_evaluator_that_has_no_rule_of_its_own() {
+    let sink = "[sinks.x]\ntype = \"discard\"\ninputs = [\"rules\"]\n";
+    let rule = |more: &str, set: &str| {
+        let text = format!("{TEXT}{MONITOR}{RULES}{more}{sink}");
+        let plan = parse(&text, &[("MAX_CPU_PERCENT", set)]).unwrap_or_else(|wrong| panic!("{wrong}"));
+        value(&plan.resolved(), "rules.rules.cpu")
+    };
+    let limit = crate::layers::cores() as f64 / 2.0;
+    let watched = rule("", "50");
+    assert_eq!(
+        (&watched["metric"], &watched["fire_when"]),
+        (&"cpu_cores".into(), &format!("> {limit}").into())
+    );
+    assert!(rule("", "").is_null(), "nobody asked for it");
+    let own = rule("rules = { cpu = { metric = \"cpu_cores\", fire_when = \"> 7\" } }\n", "50");
+    assert_eq!(own["fire_when"], "> 7");
+}

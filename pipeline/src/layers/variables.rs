@@ -1,45 +1,36 @@
 //! The variables of the environment that change a pipeline without being named in it.
 //!
-//! Each is a row of [`VARIABLES`]: its name, what it may be, and the options that it sets, over whatever the file says.
-//! An empty variable is one that is not set.
-
-use std::fmt;
+//! Each is a row of [`VARIABLES`]: its name, what it may be, and where its value goes, over whatever the file says. An
+//! empty variable is one that is not set.
 
 use sluice_config::diagnostic::{Code, Diagnostic, Layer, Sources, Span, quote};
 use sluice_config::document::Document;
 use sluice_config::layers::{Assignment, LayerText, Place, Precedence, value_at};
 use sluice_config::substitute::Variables;
 
+use super::forms::{BOOLEAN, Form};
+use super::webhook;
+
 /// A variable.
 struct Variable {
     name: &'static str,
     form: Form,
-    /// The options that it sets.
-    targets: &'static [Target],
+    target: Target,
 }
 
-/// An option that a variable sets; without a kind, one of `[pipeline]`.
-struct Target {
-    kind: Option<&'static str>,
-    option: &'static str,
+/// Where the value of a variable goes.
+#[derive(Clone, Copy)]
+enum Target {
+    /// An option of `[pipeline]`.
+    Setting(&'static str),
+    /// An option of every node of a kind.
+    Option { kind: &'static str, option: &'static str },
+    /// The receiver of alerts.
+    Webhook,
 }
 
-/// What a variable may be.
-enum Form {
-    /// One of several words, each with the TOML value that it stands for.
-    Words(&'static [(&'static str, &'static str)]),
-    /// A whole number of something.
-    Whole {
-        least: u64,
-        most: u64,
-        /// What it counts, e.g. "milliseconds".
-        unit: &'static str,
-        /// What stands behind the number in the TOML value; nothing if it is a plain number there.
-        suffix: &'static str,
-    },
-}
-
-const BOOLEAN: Form = Form::Words(&[("true", "true"), ("false", "false"), ("1", "true"), ("0", "false")]);
+/// A day: the longest latency or interval that makes sense.
+const DAY_MILLIS: u64 = 86_400_000;
 
 const VARIABLES: &[Variable] = &[
     Variable {
@@ -49,83 +40,56 @@ const VARIABLES: &[Variable] = &[
             ("balanced", "\"balanced\""),
             ("conservative", "\"conservative\""),
         ]),
-        targets: &[Target { kind: None, option: "profile" }],
+        target: Target::Setting("profile"),
     },
     Variable {
         name: "COMMITMENT_STRATEGY",
         form: Form::Words(&[("fixed", "\"fixed\""), ("adaptive", "\"adaptive\"")]),
-        targets: &[Target { kind: Some("commitment"), option: "strategy" }],
+        target: Target::Option { kind: "commitment", option: "strategy" },
     },
     Variable {
         name: "MAX_THROUGHPUT",
         form: Form::Whole { least: 1, most: 10_000_000, unit: "transactions a second", suffix: "" },
-        targets: &[Target { kind: Some("commitment"), option: "thresholds.max_throughput" }],
+        target: Target::Option { kind: "commitment", option: "thresholds.max_throughput" },
     },
     Variable {
         name: "MAX_LATENCY",
-        form: Form::Whole { least: 1, most: 86_400_000, unit: "milliseconds", suffix: "ms" },
-        targets: &[Target { kind: Some("commitment"), option: "thresholds.max_latency" }],
+        form: Form::Whole { least: 1, most: DAY_MILLIS, unit: "milliseconds", suffix: "ms" },
+        target: Target::Option { kind: "commitment", option: "thresholds.max_latency" },
     },
+    Variable { name: "ALERT_WEBHOOK_URL", form: Form::SecretUrl, target: Target::Webhook },
     Variable {
         name: "SLOT_RECOVERY_ENABLED",
         form: BOOLEAN,
-        targets: &[Target { kind: Some("recovery"), option: "enabled" }],
+        target: Target::Option { kind: "recovery", option: "enabled" },
     },
     Variable {
         name: "SLOT_RECOVERY_BATCH_SIZE",
         form: Form::Whole { least: 1, most: 10_000, unit: "slots", suffix: "" },
-        targets: &[Target { kind: Some("recovery"), option: "batch_size" }],
+        target: Target::Option { kind: "recovery", option: "batch_size" },
     },
     Variable {
         name: "SLOT_RECOVERY_MAX_RETRIES",
         form: Form::Whole { least: 0, most: 1_000, unit: "tries", suffix: "" },
-        targets: &[Target { kind: Some("recovery"), option: "max_retries" }],
+        target: Target::Option { kind: "recovery", option: "max_retries" },
     },
     Variable {
         name: "MAX_MEMORY_MB",
         form: Form::Whole { least: 16, most: 16 << 20, unit: "megabytes", suffix: "MiB" },
-        targets: &[Target { kind: None, option: "memory_limit" }],
+        target: Target::Setting("memory_limit"),
     },
     Variable {
         name: "MAX_CPU_PERCENT",
         form: Form::Whole { least: 1, most: 100, unit: "percent", suffix: "" },
-        targets: &[Target { kind: None, option: "max_cpu_percent" }],
+        target: Target::Setting("max_cpu_percent"),
     },
 ];
-
-impl Form {
-    /// The TOML value that `text` stands for, if it stands for one.
-    fn read(&self, text: &str) -> Option<String> {
-        match self {
-            Self::Words(words) => {
-                let word = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text))?;
-                Some(word.1.to_owned())
-            }
-            Self::Whole { least, most, suffix, .. } => {
-                let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(&number))?;
-                Some(if suffix.is_empty() { number.to_string() } else { format!("\"{number}{suffix}\"") })
-            }
-        }
-    }
-}
-
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Words(words) => {
-                let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-                write!(f, "one of {}", words.join(", "))
-            }
-            Self::Whole { least, most, unit, .. } => {
-                write!(f, "a whole number of {unit} from {least} to {most}")
-            }
-        }
-    }
-}
 
 /// A variable that is set to something that it may be.
 struct Setting {
     variable: &'static Variable,
+    /// The value as it was written.
+    written: String,
     /// The value as TOML.
     toml: String,
     name_span: Span,
@@ -145,18 +109,19 @@ impl Settled {
         let mut text = LayerText::after(sources);
         let mut settled = Vec::new();
         for variable in VARIABLES {
-            let Some(value) = variables.get(variable.name).filter(|value| !value.is_empty()) else {
+            let Some(written) = variables.get(variable.name).filter(|value| !value.is_empty()) else {
                 continue;
             };
-            let (name_span, span) = text.line(variable.name, &value);
-            match variable.form.read(value.trim()) {
-                Some(toml) => settled.push(Setting { variable, toml, name_span, span }),
-                None => found.push(
+            let shown = variable.form.shown(&written);
+            let (name_span, span) = text.line(variable.name, &shown);
+            match variable.form.read(written.trim()) {
+                Ok(toml) => settled.push(Setting { variable, written, toml, name_span, span }),
+                Err(wrong) => found.push(
                     Diagnostic::error(
                         Code::InvalidValue,
-                        format!("{} can't be {}", variable.name, quote(&value)),
+                        format!("{} can't be {}", variable.name, quote(&shown)),
                     )
-                    .at(span, format!("expected {}", variable.form))
+                    .at(span, wrong)
                     .help(format!("set it to {}, or unset it", variable.form)),
                 ),
             }
@@ -168,36 +133,69 @@ impl Settled {
     /// Puts them over what the document says; those that it has no use for go to `found` as warnings.
     pub(crate) fn apply<'a>(&'a self, document: &mut Document<'a>, found: &mut Vec<Diagnostic>) {
         for setting in &self.0 {
-            let count: usize =
-                setting.variable.targets.iter().map(|target| setting.assign(target, document)).sum();
-            if count == 0 {
-                found.push(setting.unused());
+            if setting.variable.form.is_secret() {
+                document.note(setting.span.clone(), &setting.written, true);
+            }
+            if let Err(kind) = setting.apply(document) {
+                found.push(setting.unused(kind));
             }
         }
     }
 }
 
 impl Setting {
-    fn assign<'a>(&'a self, target: &Target, document: &mut Document<'a>) -> usize {
-        let assignment = Assignment {
-            place: target.kind.map_or(Place::Settings, Place::Kind),
-            path: target.option.to_owned(),
-            value: value_at(&self.toml, &self.span),
-        };
-        document.assign(&assignment, Precedence::Over, &|_| true)
+    /// Puts the value where it belongs; if there is no node of the kind that it is for, the kind.
+    fn apply<'a>(&'a self, document: &mut Document<'a>) -> Result<(), &'static str> {
+        match self.variable.target {
+            Target::Setting(option) => self.assign(document, Place::Settings, option, "pipeline"),
+            Target::Option { kind, option } => self.assign(document, Place::Kind(kind), option, kind),
+            Target::Webhook => {
+                webhook::apply(&self.toml, &self.span, document);
+                Ok(())
+            }
+        }
     }
 
-    fn unused(&self) -> Diagnostic {
-        let kinds: Vec<_> = self
-            .variable
-            .targets
-            .iter()
-            .filter_map(|target| target.kind)
-            .map(|kind| format!("`{kind}`"))
-            .collect();
+    fn assign<'a>(
+        &'a self,
+        document: &mut Document<'a>,
+        place: Place,
+        option: &str,
+        kind: &'static str,
+    ) -> Result<(), &'static str> {
+        let value = value_at(&self.toml, &self.span);
+        let assignment = Assignment { place, path: option.to_owned(), value };
+        let count = document.assign(&assignment, Precedence::Over, &|_| true);
+        if count == 0 { Err(kind) } else { Ok(()) }
+    }
+
+    fn unused(&self, kind: &str) -> Diagnostic {
         let title = format!("{} changes nothing in this pipeline", self.variable.name);
         Diagnostic::warning(Code::UnusedVariable, title)
             .at(self.name_span.clone(), "")
-            .help(format!("it is for nodes of type {}, and there are none", kinds.join(" or ")))
+            .help(format!("it is for nodes of type `{kind}`, and there are none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_config::schema::Node;
+
+    use super::*;
+    use crate::kinds::KINDS;
+
+    #[test]
+    fn every_variable_names_an_option_that_there_is() {
+        for variable in VARIABLES {
+            let (kind, path) = match variable.target {
+                Target::Option { kind, option } => (kind, option),
+                Target::Webhook => ("webhook", "url"),
+                Target::Setting(_) => continue,
+            };
+            let kind = KINDS.iter().find(|known| known.name == kind).expect("a kind");
+            let schema = kind.schema();
+            let option = path.split('.').try_fold(Node::root(&schema), |node, step| node.property(step));
+            assert!(option.is_some(), "{}: {}.{path}", variable.name, kind.name);
+        }
     }
 }

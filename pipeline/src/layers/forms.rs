@@ -1,0 +1,95 @@
+//! What a variable may be, and the TOML value that it stands for.
+
+use std::fmt;
+
+use url::Url;
+
+use crate::redact::{self, REDACTED};
+
+/// What a variable may be.
+pub(super) enum Form {
+    /// One of several words, each with the TOML value that it stands for.
+    Words(&'static [(&'static str, &'static str)]),
+    /// A whole number of something.
+    Whole {
+        least: u64,
+        most: u64,
+        /// What it counts, e.g. "milliseconds".
+        unit: &'static str,
+        /// What stands behind the number in the TOML value; nothing if it is a plain number there.
+        suffix: &'static str,
+    },
+    /// An http or https url whose path may be a secret.
+    SecretUrl,
+}
+
+/// Yes or no.
+pub(super) const BOOLEAN: Form =
+    Form::Words(&[("true", "true"), ("false", "false"), ("1", "true"), ("0", "false")]);
+
+impl Form {
+    /// The TOML value that `text` stands for, or what is wrong with it.
+    pub(super) fn read(&self, text: &str) -> Result<String, String> {
+        let expected = || format!("expected {self}");
+        match self {
+            Self::Words(words) => {
+                let word = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+                word.map(|(_, toml)| (*toml).to_owned()).ok_or_else(expected)
+            }
+            Self::Whole { least, most, suffix, .. } => {
+                let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(&number));
+                let number = number.ok_or_else(expected)?;
+                Ok(if suffix.is_empty() { number.to_string() } else { format!("\"{number}{suffix}\"") })
+            }
+            Self::SecretUrl if is_http(text) => Ok(string(text)),
+            Self::SecretUrl => Err(expected()),
+        }
+    }
+
+    /// `text` as it may be shown.
+    pub(super) fn shown(&self, text: &str) -> String {
+        match self {
+            Self::Words(_) | Self::Whole { .. } => text.to_owned(),
+            Self::SecretUrl => match text.split_once("://") {
+                // Receivers put tokens into paths of any length.
+                Some((scheme, rest)) => {
+                    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                    let host = host.rsplit('@').next().unwrap_or_default();
+                    format!("{}/{REDACTED}", redact::url(&format!("{scheme}://{host}")))
+                }
+                None => REDACTED.to_owned(),
+            },
+        }
+    }
+
+    /// Whether values may hold secrets.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self, Self::SecretUrl)
+    }
+}
+
+/// Whether `text` is a url that a client can connect to.
+pub(super) fn is_http(text: &str) -> bool {
+    let url = Url::parse(text).ok();
+    url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+}
+
+/// `text` as a TOML string.
+pub(super) fn string(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words(words) => {
+                let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+                write!(f, "one of {}", words.join(", "))
+            }
+            Self::Whole { least, most, unit, .. } => {
+                write!(f, "a whole number of {unit} from {least} to {most}")
+            }
+            Self::SecretUrl => f.write_str("an http or https url"),
+        }
+    }
+}
