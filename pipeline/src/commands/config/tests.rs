@@ -97,8 +97,9 @@ fn secrets_are_left_out_of_both_formats() {
 #[test]
 fn what_is_printed_reads_back_to_the_same_pipeline() {
     let plan = plan(&[("PERFORMANCE_MODE", "conservative")], &["stages.some.batch_size=9"]);
-    let text =
-        toml_text(&plan).replace("https://[redacted]@host/[redacted]/x?api-key=[redacted]", "http://h/");
+    let text = toml_text(&plan)
+        .replace("https://[redacted]@host/[redacted]/x?api-key=[redacted]", "http://h/")
+        .replace("url = \"[redacted]\"", "url = \"http://rpc/\"");
     let again =
         Plan::parse("again", &text, &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
     let mut before = plan.resolved();
