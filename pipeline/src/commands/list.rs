@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn records_hold_the_schema() {
         let record = record(named("batcher"));
-        assert_eq!((&record["takes"], &record["gives"]), (&json!("any"), &json!("same")));
+        assert_eq!((&record["takes"], &record["gives"]), (&json!(["any"]), &json!("same")));
         assert_eq!(record["options"][0]["name"], "batch_interval");
         assert_eq!(record["options"][0]["default"], "100ms");
         assert!(record["schema"]["properties"]["batch_size"].is_object());
