@@ -49,6 +49,8 @@ enum Command {
     Validate(commands::validate::ValidateArgs),
     /// Print a pipeline with every value that it runs with, and where each came from.
     Config(commands::config::ConfigArgs),
+    /// Probe a pipeline's endpoints, and race them against each other; exit code 1 if one can't be subscribed to.
+    Endpoints(commands::endpoints::EndpointsArgs),
     /// Draw a pipeline.
     Graph(commands::graph::GraphArgs),
     /// Watch a running pipeline in the terminal, through its API.
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => on_runtime(commands::cluster::run(args)),
         Command::Validate(args) => commands::validate::run(&args),
         Command::Config(args) => commands::config::run(&args),
+        Command::Endpoints(args) => on_runtime(commands::endpoints::run(args)),
         Command::Graph(args) => commands::graph::run(&args),
         Command::Top(args) => on_runtime(commands::top::run(args)),
         Command::Tap(args) => on_runtime(commands::tap::run(args)),

@@ -17,6 +17,8 @@ use crate::node::{Sink, Source, Transform};
 use crate::slot::Slot;
 use crate::stage::{Flow, Stage};
 use crate::yellowstone::EndpointOptions;
+use crate::yellowstone::health::EndpointHealth;
+use crate::yellowstone::link::Link;
 
 /// The section of the TOML in which a kind stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,10 +129,22 @@ pub enum BuildError {
 pub struct Endpoint {
     /// Its position in [`BuildContext::endpoints`].
     pub id: EndpointId,
-    /// Its name: the source's.
+    /// Its name: the source's, with its own behind a slash if the source has several.
     pub name: Arc<str>,
     /// How to reach it.
     pub options: Arc<EndpointOptions>,
+    /// What is known of it, kept up to date by its source.
+    pub health: Arc<EndpointHealth>,
+    /// Its connection, shared by all that ask it for something.
+    pub link: Arc<Link>,
+}
+
+impl Endpoint {
+    /// An endpoint of which nothing is known yet.
+    pub fn new(id: EndpointId, name: Arc<str>, options: EndpointOptions) -> Self {
+        let link = Arc::new(Link::new(&options));
+        Self { id, name, options: Arc::new(options), health: Arc::default(), link }
+    }
 }
 
 /// Where a pipeline begins to read.
@@ -183,14 +197,14 @@ impl BuildContext {
         }
     }
 
-    /// Registers an endpoint and returns its id.
+    /// Registers the endpoint called `name`.
     ///
     /// # Errors
     /// If there are more than an [`EndpointId`] can number.
-    pub fn register(&mut self, options: EndpointOptions) -> Result<Endpoint, BuildError> {
+    pub fn register(&mut self, name: Arc<str>, options: EndpointOptions) -> Result<Endpoint, BuildError> {
         let id = EndpointId::try_from(self.endpoints.len())
             .map_err(|_| BuildError::Other("more than 65,536 endpoints".to_owned()))?;
-        let endpoint = Endpoint { id, name: Arc::from(self.node.as_str()), options: Arc::new(options) };
+        let endpoint = Endpoint::new(id, name, options);
         self.endpoints.push(endpoint.clone());
         Ok(endpoint)
     }

@@ -158,6 +158,15 @@ pub enum Event {
         /// Why, without secrets.
         reason: String,
     },
+    /// An endpoint of a group is used in another way from now on.
+    DutyChanged {
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// `active`, `standby` or `rest`.
+        duty: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
     /// An update was not usable.
     Malformed {
         /// The endpoint that sent it.

@@ -212,7 +212,8 @@ fn example(kind: &Kind) -> String {
     for row in rows(Schema::root(&schema)) {
         match row.presence.strip_prefix("default ") {
             Some(default) => text.push_str(&format!("# {} = {default}\n", row.name)),
-            None if row.presence == "required" => {
+            // A url or a list of endpoints is required, which a schema can't say.
+            None if row.presence == "required" || (section == Section::Sources && row.name == "url") => {
                 text.push_str(&format!("{} = {}\n", row.name, placeholder(&row.name, &row.type_name)));
             }
             None => {}

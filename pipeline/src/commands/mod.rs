@@ -4,6 +4,7 @@ mod api_client;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod endpoints;
 pub mod graph;
 pub mod list;
 pub mod prove;

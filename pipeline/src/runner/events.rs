@@ -38,6 +38,9 @@ fn show(watch: &Watch, node: &str, event: &Event) {
         Event::Disconnected { endpoint, reason } => {
             tracing::warn!(node, endpoint = watch.endpoint(*endpoint), reason, "disconnected");
         }
+        Event::DutyChanged { endpoint, duty, reason } => {
+            tracing::info!(node, endpoint = watch.endpoint(*endpoint), duty, reason, "duty changed");
+        }
         Event::Malformed { endpoint, slot, reason } => {
             tracing::warn!(node, endpoint = watch.endpoint(*endpoint), slot, reason, "malformed update");
         }

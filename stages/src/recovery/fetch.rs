@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::mpsc;
 
 use super::plan::{Fetch, Fetched};
+use super::pool::RpcPool;
 use super::replay::{Replay, ReplayError};
-use super::rpc::{FetchError, RpcFetcher};
+use super::rpc::FetchError;
 use crate::batch::{EndpointId, SessionId, Update};
 use crate::budget::Budget;
 use crate::component::Endpoint;
 use crate::node::Clock;
 use crate::slot::{Commitment, Slot};
+use crate::stage::Metric;
 
 /// The endpoint that updates from RPC come under; no real one has this number.
 pub const RPC_ENDPOINT: EndpointId = EndpointId::MAX;
@@ -26,7 +28,7 @@ pub type Results = mpsc::Sender<(Fetch, Fetched)>;
 /// Fetches.
 pub struct Fetcher {
     endpoints: Vec<Endpoint>,
-    rpc: Option<RpcFetcher>,
+    rpc: Option<RpcPool>,
     clock: Clock,
     budget: Arc<Budget>,
     fetches: AtomicU32,
@@ -35,7 +37,7 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher with these ways to ask. Memory is taken from `budget` where it can be had, but never waited for: recovery
     /// is what the slots that hold the memory may be waiting for.
-    pub fn new(endpoints: Vec<Endpoint>, rpc: Option<RpcFetcher>, clock: Clock, budget: Arc<Budget>) -> Self {
+    pub fn new(endpoints: Vec<Endpoint>, rpc: Option<RpcPool>, clock: Clock, budget: Arc<Budget>) -> Self {
         Self { endpoints, rpc, clock, budget, fetches: AtomicU32::new(0) }
     }
 
@@ -53,6 +55,18 @@ impl Fetcher {
         if results.send((fetch, last)).await.is_err() {
             tracing::debug!(?fetch, "fetched for nobody");
         }
+    }
+
+    /// Shows what was counted of the RPC nodes.
+    pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        if let Some(rpc) = &self.rpc {
+            rpc.metrics(show);
+        }
+    }
+
+    /// What a replay costs at each endpoint now, in microseconds of round trips.
+    pub fn costs(&self) -> impl Iterator<Item = (EndpointId, u64)> {
+        self.endpoints.iter().map(|endpoint| (endpoint.id, (endpoint.health.load() * 1_000.0) as u64))
     }
 
     async fn tip(&self) -> Fetched {
@@ -171,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_is_down_says_when_to_come_back() {
         let options = RpcOptions::new("http://127.0.0.1:1");
-        let rpc = RpcFetcher::try_new(&options, Clock::start()).expect("valid options");
+        let rpc = RpcPool::try_new(&options.into(), Clock::start()).expect("valid options");
         let fetcher = Fetcher::new(Vec::new(), Some(rpc), Clock::start(), Budget::new(1));
         let fetch = Fetch::Block { slot: 1, commitment: Commitment::Confirmed };
         for _ in 0..5 {

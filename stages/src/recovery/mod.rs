@@ -12,11 +12,13 @@
 //! ```
 
 mod bypass;
+pub mod concurrency;
 pub mod convert;
 pub mod fetch;
 pub mod ledger_format;
 pub mod pace;
 pub mod plan;
+pub mod pool;
 pub mod replay;
 pub mod rpc;
 mod sender;
@@ -42,7 +44,7 @@ use crate::slot::Slot;
 use crate::stage::{Flow, Output};
 use fetch::Fetcher;
 use plan::Planner;
-use rpc::{RpcFetcher, RpcOptions};
+use pool::{RpcList, RpcPool};
 
 /// How often the planner looks for searches that have become due.
 const TICK: Duration = Duration::from_millis(50);
@@ -56,9 +58,9 @@ pub struct RecoveryOptions {
     /// Whether anything is fetched at all. Default true. Without it a slot that is missing stays missing, and holds up every
     /// file after it.
     pub enabled: bool,
-    /// The RPC node to ask for blocks: `rpc = { url = "https://…" }`. Without one only replays are tried, and what they
-    /// can't give stays a hole.
-    pub rpc: Option<RpcOptions>,
+    /// The RPC node to ask for blocks, `rpc = { url = "https://…" }`, or a list of them among which requests are spread.
+    /// Without one only replays are tried, and what they can't give stays a hole.
+    pub rpc: Option<RpcList>,
     /// Whether to ask the pipeline's endpoints for a `from_slot` replay before RPC. Default true.
     pub replay: bool,
     /// How many slots behind the tip a replay may begin: it brings everything since. Default 150, the plugin's default
@@ -128,10 +130,7 @@ impl Component for RecoveryOptions {
             help: "give 1 or more, or leave it out for the default".to_owned(),
         });
         let mut problems: Vec<Problem> = zeros.collect();
-        for mut problem in self.rpc.iter().flat_map(RpcOptions::problems) {
-            problem.option = format!("rpc.{}", problem.option);
-            problems.push(problem);
-        }
+        problems.extend(self.rpc.iter().flat_map(RpcList::problems));
         if self.rpc.is_none() && !self.replay {
             problems.push(Problem {
                 option: "replay".to_owned(),
@@ -193,7 +192,7 @@ struct Loop {
 
 impl Loop {
     fn try_new(recovery: Recovery, outbox: Outbox, context: NodeContext) -> Result<Self, NodeError> {
-        let rpc = recovery.options.rpc.as_ref().map(|options| RpcFetcher::try_new(options, context.clock));
+        let rpc = recovery.options.rpc.as_ref().map(|list| RpcPool::try_new(list, context.clock));
         let rpc = rpc.transpose().map_err(|error| NodeError::Fatal(error.to_string()))?;
         let ids: Vec<EndpointId> = recovery.endpoints.iter().map(|endpoint| endpoint.id).collect();
         let seed = context.clock.now().0;
@@ -225,15 +224,25 @@ impl Loop {
                 Some(slots) = requests.recv() => self.planner.on_request(self.context.clock.now(), &slots),
                 Some(ended) = self.fetches.join_next() => ended
                     .map_err(|error| NodeError::Fatal(format!("a fetch panicked: {error}")))?,
-                _ = ticks.tick() => self.context.metrics.show(|show| self.planner.metrics(show)),
+                _ = ticks.tick() => {
+                    self.planner.set_costs(self.fetcher.costs());
+                    self.show_metrics();
+                }
             }
             self.flush(out).await?;
             self.start_fetches(&results);
         }
         // Whoever reads further down has all that will come; what is under way would have nowhere to go.
         self.fetches.shutdown().await;
-        self.context.metrics.show(|show| self.planner.metrics(show));
+        self.show_metrics();
         Ok(())
+    }
+
+    fn show_metrics(&self) {
+        self.context.metrics.show(|show| {
+            self.planner.metrics(show);
+            self.fetcher.metrics(show);
+        });
     }
 
     async fn flush(&self, mut out: Output) -> Result<(), NodeError> {

@@ -4,14 +4,22 @@ use std::time::Duration;
 
 use crate::slot::Timestamp;
 
-/// Failures in a row that open the breaker.
-const FAILURES_TO_OPEN: u32 = 5;
+/// When a breaker opens, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// Failures in a row that open it. Default 5.
+    pub failures_to_open: u32,
+    /// Its first rest; doubled each time the probe after it fails. Default 1 s.
+    pub min_rest: Duration,
+    /// Its longest rest. Default 60 s.
+    pub max_rest: Duration,
+}
 
-/// The first rest of an open breaker; doubled each time the probe after it fails.
-const MIN_REST: Duration = Duration::from_secs(1);
-
-/// The longest rest.
-const MAX_REST: Duration = Duration::from_secs(60);
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { failures_to_open: 5, min_rest: Duration::from_secs(1), max_rest: Duration::from_secs(60) }
+    }
+}
 
 /// How long a probe may be out before another is let through; a probe whose task was cancelled never reports.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,13 +33,19 @@ pub struct RateLimit {
     interval: Duration,
     tolerance: Duration,
     due: Timestamp,
+    paused_until: Timestamp,
 }
 
 impl RateLimit {
     /// `requests_per_second` and `burst` of at least 1.
     pub fn new(requests_per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / requests_per_second.max(1);
-        Self { interval, tolerance: interval.saturating_mul(burst.max(1) - 1), due: Timestamp(0) }
+        Self {
+            interval,
+            tolerance: interval.saturating_mul(burst.max(1) - 1),
+            due: Timestamp(0),
+            paused_until: Timestamp(0),
+        }
     }
 
     /// Reserves the next place and returns how long to wait for it.
@@ -44,6 +58,12 @@ impl RateLimit {
     /// Nothing may be sent for `wait`: the server said so.
     pub fn pause(&mut self, now: Timestamp, wait: Duration) {
         self.due = self.due.max(now.after(wait).after(self.tolerance));
+        self.paused_until = self.paused_until.max(now.after(wait));
+    }
+
+    /// How long the pause still lasts, for those who reserved their place before it.
+    pub fn pause_left(&self, now: Timestamp) -> Duration {
+        self.paused_until.since(now)
     }
 }
 
@@ -60,7 +80,7 @@ enum State {
 /// Leaves a node alone that fails again and again.
 ///
 /// ```text
-///            5 failures              rest is over
+///        `failures_to_open`          rest is over
 ///   Closed ────────────> Open ───────────────────> Probing
 ///     ^                   ^        failure, rest doubled │
 ///     │                   └──────────────────────────────┤
@@ -68,13 +88,14 @@ enum State {
 /// ```
 #[derive(Debug)]
 pub struct Breaker {
+    policy: BreakerPolicy,
     state: State,
 }
 
 impl Breaker {
     /// A breaker that lets requests pass.
-    pub fn new() -> Self {
-        Self { state: State::Closed(0) }
+    pub fn new(policy: BreakerPolicy) -> Self {
+        Self { policy, state: State::Closed(0) }
     }
 
     /// Whether a request may be sent; if not, how long to wait before asking again.
@@ -99,11 +120,12 @@ impl Breaker {
 
     /// The node could not be reached, or did not answer as a node does.
     pub fn on_failure(&mut self, now: Timestamp) {
+        let BreakerPolicy { failures_to_open, min_rest, max_rest } = self.policy;
         self.state = match self.state {
-            State::Closed(failures) if failures + 1 < FAILURES_TO_OPEN => State::Closed(failures + 1),
-            State::Closed(_) => State::Open { until: now.after(MIN_REST), rest: MIN_REST },
+            State::Closed(failures) if failures + 1 < failures_to_open => State::Closed(failures + 1),
+            State::Closed(_) => State::Open { until: now.after(min_rest), rest: min_rest },
             State::Probing { rest, .. } => {
-                let rest = rest.saturating_mul(2).min(MAX_REST);
+                let rest = rest.saturating_mul(2).min(max_rest);
                 State::Open { until: now.after(rest), rest }
             }
             // A request that was out before the breaker opened says nothing new.
@@ -115,11 +137,16 @@ impl Breaker {
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
     }
+
+    /// Whether a probe is out that has not been given up.
+    pub fn is_probing(&self, now: Timestamp) -> bool {
+        matches!(self.state, State::Probing { until, .. } if until > now)
+    }
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self::new()
+        Self::new(BreakerPolicy::default())
     }
 }
 
@@ -148,13 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_place_already_waits_for_the_end_of_a_pause() {
+        let mut limit = RateLimit::new(10, 1);
+        limit.reserve(at(0));
+        assert_eq!(limit.reserve(at(0)), Duration::from_millis(100));
+        limit.pause(at(50), Duration::from_secs(1));
+        assert_eq!(limit.pause_left(at(100)), Duration::from_millis(950));
+        assert_eq!(limit.pause_left(at(1_050)), Duration::ZERO);
+    }
+
+    #[test]
     fn a_node_that_is_down_is_probed_ever_more_rarely() {
-        let mut breaker = Breaker::new();
-        for _ in 0..FAILURES_TO_OPEN {
+        let mut breaker = Breaker::default();
+        for _ in 0..BreakerPolicy::default().failures_to_open {
             assert_eq!(breaker.pass(at(0)), Ok(()));
             breaker.on_failure(at(0));
         }
-        assert_eq!(breaker.pass(at(0)), Err(MIN_REST));
+        assert_eq!(breaker.pass(at(0)), Err(BreakerPolicy::default().min_rest));
         assert_eq!(breaker.pass(at(1_000)), Ok(()), "the probe");
         assert!(breaker.pass(at(1_000)).is_err(), "one probe at a time");
         breaker.on_failure(at(1_100));
@@ -163,8 +200,8 @@ mod tests {
 
     #[test]
     fn one_answer_closes_it() {
-        let mut breaker = Breaker::new();
-        (0..FAILURES_TO_OPEN).for_each(|_| breaker.on_failure(at(0)));
+        let mut breaker = Breaker::default();
+        (0..BreakerPolicy::default().failures_to_open).for_each(|_| breaker.on_failure(at(0)));
         assert!(!breaker.is_closed());
         assert_eq!(breaker.pass(at(5_000)), Ok(()));
         breaker.on_answer();
@@ -173,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_probe_that_never_reports_does_not_close_the_door_for_good() {
-        let mut breaker = Breaker::new();
-        (0..FAILURES_TO_OPEN).for_each(|_| breaker.on_failure(at(0)));
+        let mut breaker = Breaker::default();
+        (0..BreakerPolicy::default().failures_to_open).for_each(|_| breaker.on_failure(at(0)));
         assert_eq!(breaker.pass(at(1_000)), Ok(()));
         assert_eq!(breaker.pass(at(1_000).after(PROBE_TIMEOUT)), Ok(()));
     }

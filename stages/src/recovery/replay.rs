@@ -114,7 +114,8 @@ impl Replay {
         slots: &tokio::sync::mpsc::Sender<SlotUpdates>,
     ) -> Result<(), ReplayError> {
         let options = &self.endpoint.options;
-        let channel = client::connect(options).await?;
+        let _in_flight = self.endpoint.health.begin_replay();
+        let channel = self.endpoint.link.channel(options).await?;
         let newest = self.check(&channel).await?;
         let last = newest.min(self.last);
         let mut subscription = client::subscribe(channel, options, Some(self.first)).await?;
@@ -141,7 +142,9 @@ impl Replay {
         if available.is_some_and(|available| available > self.first) {
             return Err(Failure::of(FailureKind::ReplayTooOld { available }).into());
         }
+        self.endpoint.link.turn().await;
         let newest = client::newest_slot(channel.clone(), options).await?;
+        self.endpoint.link.turn().await;
         if newest < self.first {
             return Err(Failure::of(FailureKind::ReplayTooNew).into());
         }
@@ -163,7 +166,7 @@ impl Replay {
             // A frame that can't be read is missed by whoever counts the slot.
             let Ok(frame) = Frame::try_new(bytes) else { continue };
             match frame.header.kind {
-                Kind::Ping if !subscription.ping(&self.endpoint.options, 1) => {
+                Kind::Ping if !subscription.ping(1) => {
                     tracing::debug!(endpoint = %self.endpoint.name, "ping of a replay left unanswered");
                 }
                 Kind::Ping | Kind::Pong => {}

@@ -1,8 +1,9 @@
 //! Blocks from one RPC node: `getBlocks` and `getBlock`, at the node's pace.
 //!
 //! In: slots. Out: lists of slots, or the frames of a block ([`super::convert`]), or a typed error. A request passes
-//! three gates in this order: the breaker (refuses at once while the node is down), `max_in_flight`, and the rate limit
-//! (waits for its turn). There are no retries here; the planner knows better what is urgent.
+//! three gates in this order: the breaker (refuses at once while the node is down), as many requests at a time as the node
+//! bears ([`super::concurrency`], at most `max_in_flight`), and the rate limit (waits for its turn, retries like all
+//! others). There are no retries here; the planner knows better what is urgent.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,8 +21,8 @@ use solana_client::rpc_client::RpcClientConfig;
 use solana_client::rpc_custom_error as code;
 use solana_client::rpc_request::{RpcError, RpcRequest};
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
+use super::concurrency::Gate;
 use super::convert::{self, ConvertError};
 use super::ledger_format::MAX_VERSION;
 use super::pace::{Breaker, RateLimit};
@@ -30,6 +31,7 @@ use crate::component::Problem;
 use crate::frame::Frame;
 use crate::node::Clock;
 use crate::slot::{Commitment, Slot};
+use crate::yellowstone::health::Ewma;
 
 /// Most slots that nodes list in one `getBlocks`.
 const MAX_LISTED_SLOTS: u64 = 500_000;
@@ -55,13 +57,14 @@ pub struct RpcOptions {
     /// Headers sent with each request. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
-    /// Requests each second. Default 10: public nodes allow about that.
+    /// Requests each second. Default 50: a small paid plan's; public nodes allow about 10.
     #[serde(default = "default_requests_per_second")]
     pub requests_per_second: u32,
-    /// Requests at once before they are spaced out. Default 10: a second's worth.
+    /// Requests at once before they are spaced out. Default 100: two seconds' worth.
     #[serde(default = "default_burst")]
     pub burst: u32,
-    /// Requests under way at a time. Default 4: a mainnet block is 2 to 8 MB of JSON, so this bounds memory, too.
+    /// Most requests under way at a time; within it, their number adapts to what the node bears. Default 8, as many as
+    /// recovery asks for: a mainnet block is 2 to 8 MB of JSON, so this bounds memory, too.
     #[serde(default = "default_max_in_flight")]
     pub max_in_flight: usize,
     /// Longest time without a byte of an answer, and longest time to connect. Default 10s: nodes take seconds to find old
@@ -72,15 +75,15 @@ pub struct RpcOptions {
 }
 
 fn default_requests_per_second() -> u32 {
-    10
+    50
 }
 
 fn default_burst() -> u32 {
-    10
+    100
 }
 
 fn default_max_in_flight() -> usize {
-    4
+    8
 }
 
 fn default_timeout() -> Duration {
@@ -223,7 +226,20 @@ pub struct RpcFetcher {
     clock: Clock,
     limit: Mutex<RateLimit>,
     breaker: Mutex<Breaker>,
-    permits: Semaphore,
+    gate: Gate,
+    latency_ms: Mutex<Ewma>,
+    counts: Mutex<RpcCounts>,
+}
+
+/// What was counted of one RPC node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RpcCounts {
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests that were not answered as they should be, rate limits apart.
+    pub errors: u64,
+    /// Requests that were refused because there were too many.
+    pub rate_limited: u64,
 }
 
 impl RpcFetcher {
@@ -246,8 +262,10 @@ impl RpcFetcher {
             client: RpcClient::new_sender(sender, RpcClientConfig::default()),
             clock,
             limit: Mutex::new(RateLimit::new(options.requests_per_second, options.burst)),
-            breaker: Mutex::new(Breaker::new()),
-            permits: Semaphore::new(options.max_in_flight),
+            breaker: Mutex::new(Breaker::default()),
+            gate: Gate::new(options.max_in_flight),
+            latency_ms: Mutex::default(),
+            counts: Mutex::default(),
         })
     }
 
@@ -313,6 +331,28 @@ impl RpcFetcher {
         lock(&self.breaker).is_closed()
     }
 
+    /// What was counted so far.
+    pub fn counts(&self) -> RpcCounts {
+        *lock(&self.counts)
+    }
+
+    /// The most requests at a time that the node seems to bear.
+    pub fn concurrency_limit(&self) -> usize {
+        self.gate.state().limit()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.gate.state().in_flight()
+    }
+
+    /// What a request costs here: the mean time to an answer in milliseconds times what is in flight, for the choice of
+    /// the cheaper of two.
+    pub fn load(&self) -> f64 {
+        let mean = lock(&self.latency_ms).get().unwrap_or(1.0).max(0.1);
+        mean * (1 + self.in_flight()) as f64
+    }
+
     async fn raw_block(&self, slot: Slot, commitment: Commitment, version: u8) -> Result<Value, FetchError> {
         let config = json!({
             "encoding": "base64",
@@ -334,26 +374,46 @@ impl RpcFetcher {
     ) -> Result<T, FetchError> {
         let now = self.clock.now();
         lock(&self.breaker).pass(now).map_err(|retry_after| FetchError::Resting { retry_after })?;
-        let _permit =
-            self.permits.acquire().await.map_err(|error| FetchError::Transport(error.to_string()))?;
-        let wait = lock(&self.limit).reserve(self.clock.now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
+        let _passage = self.gate.pass().await;
+        self.turn().await;
+        lock(&self.counts).requests += 1;
+        let began = self.clock.now();
         let answer = self.client.send(request, params).await.map_err(|error| classify(&error, slot));
+        let took = self.clock.now().since(began);
+        lock(&self.latency_ms).record(took.as_secs_f64() * 1_000.0);
         self.learn_from(answer.as_ref().err());
         answer
+    }
+
+    /// Waits for a place in the rate limit, and for the end of a pause that the node asked for meanwhile.
+    async fn turn(&self) {
+        let mut wait = lock(&self.limit).reserve(self.clock.now());
+        while !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+            wait = lock(&self.limit).pause_left(self.clock.now());
+        }
     }
 
     fn learn_from(&self, error: Option<&FetchError>) {
         let now = self.clock.now();
         match error {
-            Some(FetchError::Transport(_)) => lock(&self.breaker).on_failure(now),
+            Some(FetchError::Transport(_)) => {
+                lock(&self.counts).errors += 1;
+                self.gate.state().on_overload(now);
+                lock(&self.breaker).on_failure(now);
+            }
             Some(FetchError::RateLimited { retry_after }) => {
+                lock(&self.counts).rate_limited += 1;
+                self.gate.state().on_overload(now);
                 lock(&self.breaker).on_answer();
                 lock(&self.limit).pause(now, retry_after.unwrap_or(DEFAULT_PAUSE));
             }
-            _ => lock(&self.breaker).on_answer(),
+            other => {
+                let failed = matches!(other, Some(FetchError::Malformed { .. } | FetchError::Refused { .. }));
+                lock(&self.counts).errors += u64::from(failed);
+                self.gate.state().on_answer();
+                lock(&self.breaker).on_answer();
+            }
         }
     }
 }

@@ -15,7 +15,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Target
 use tonic::{Request, Status};
 use yellowstone_grpc_proto::geyser::geyser_client::GeyserClient;
 use yellowstone_grpc_proto::geyser::{
-    CommitmentLevel, GetSlotRequest, SubscribeReplayInfoRequest, SubscribeRequest,
+    CommitmentLevel, GetSlotRequest, GetVersionRequest, PingRequest, SubscribeReplayInfoRequest,
+    SubscribeRequest,
 };
 
 use super::codec::FrameCodec;
@@ -30,6 +31,12 @@ const SUBSCRIBE_PATH: &str = "/geyser.Geyser/Subscribe";
 /// Requests that wait to be sent: the subscription and a few pings. A ping that finds no room is left out.
 const REQUEST_CAPACITY: usize = 8;
 
+/// Room for the answers to unary calls: many times what one of them takes.
+const UNARY_WINDOW_BYTES: u32 = 1 << 20;
+
+/// HTTP/2's own bound of a window.
+const MAX_WINDOW_BYTES: u32 = i32::MAX as u32;
+
 /// Most updates read at once: enough to make the cost of handing a batch on small for each of them.
 const MAX_BATCH_UPDATES: usize = 256;
 
@@ -40,6 +47,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 pub struct Subscription {
     updates: Streaming<Bytes>,
     requests: mpsc::Sender<SubscribeRequest>,
+    /// What is asked for now; pings repeat it.
+    current: SubscribeRequest,
 }
 
 /// Why a read ended.
@@ -71,8 +80,20 @@ pub async fn subscribe(
     options: &YellowstoneOptions,
     from_slot: Option<Slot>,
 ) -> Result<Subscription, Failure> {
+    subscribe_with(channel, options, request::subscribe(options, from_slot)).await
+}
+
+/// Subscribes with a request of one's own.
+///
+/// # Errors
+/// See [`subscribe`].
+pub async fn subscribe_with(
+    channel: Channel,
+    options: &YellowstoneOptions,
+    first: SubscribeRequest,
+) -> Result<Subscription, Failure> {
     let (requests, receiver) = mpsc::channel(REQUEST_CAPACITY);
-    let first = request::subscribe(options, from_slot);
+    let current = first.clone();
     requests.try_send(first).map_err(|_| Failure::of(FailureKind::Unavailable))?;
     let call = async {
         let mut grpc = grpc(channel, options);
@@ -83,7 +104,7 @@ pub async fn subscribe(
         grpc.streaming(request, path, codec).await.map_err(|status| failure(&status, options))
     };
     let updates = within(options.connect_timeout, call).await?.into_inner();
-    Ok(Subscription { updates, requests })
+    Ok(Subscription { updates, requests, current })
 }
 
 /// The first slot that the server can replay, `None` if it does not say.
@@ -118,6 +139,28 @@ pub async fn newest_slot(channel: Channel, options: &YellowstoneOptions) -> Resu
     Ok(within(options.connect_timeout, call).await?.into_inner().slot)
 }
 
+/// Asks for a sign of life.
+///
+/// # Errors
+/// If the server does not answer within `connect_timeout`, or has no such method.
+pub async fn ping(channel: Channel, options: &YellowstoneOptions) -> Result<(), Failure> {
+    let mut client = GeyserClient::with_origin(channel, target(options)?.uri().clone());
+    let request = with_headers(PingRequest { count: 1 }, options)?;
+    let call = async { client.ping(request).await.map_err(|status| failure(&status, options)) };
+    within(options.connect_timeout, call).await.map(drop)
+}
+
+/// What the server says that it runs: JSON of servers that are built on the plugin's own, any text from others.
+///
+/// # Errors
+/// If the server does not answer within `connect_timeout`, or has no such method.
+pub async fn version(channel: Channel, options: &YellowstoneOptions) -> Result<String, Failure> {
+    let mut client = GeyserClient::with_origin(channel, target(options)?.uri().clone());
+    let request = with_headers(GetVersionRequest {}, options)?;
+    let call = async { client.get_version(request).await.map_err(|status| failure(&status, options)) };
+    Ok(within(options.connect_timeout, call).await?.into_inner().version)
+}
+
 impl Subscription {
     /// Waits for an update and reads on until nothing more is ready or a batch is full, into `updates`, which is empty
     /// before. Cancel-safe: what was read is in `updates`, and there is something only when the call returns.
@@ -144,8 +187,14 @@ impl Subscription {
     }
 
     /// Sends a ping, or the answer to one. Lost if the server does not read, in which case it learns nothing new from it.
-    pub fn ping(&self, options: &YellowstoneOptions, id: i32) -> bool {
-        self.requests.try_send(request::ping(options, id)).is_ok()
+    pub fn ping(&self, id: i32) -> bool {
+        self.requests.try_send(request::ping_beside(self.current.clone(), id)).is_ok()
+    }
+
+    /// Asks for something else along the same stream; false if the server does not read.
+    pub fn ask(&mut self, request: SubscribeRequest) -> bool {
+        self.current = request.clone();
+        self.requests.try_send(request).is_ok()
     }
 }
 
@@ -172,11 +221,17 @@ fn target(options: &YellowstoneOptions) -> Result<Target, Failure> {
         .keep_alive_timeout(options.keepalive_timeout)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(options.window_bytes)
-        .initial_connection_window_size(options.window_bytes);
+        .initial_connection_window_size(connection_window(options.window_bytes));
     if target.uri().scheme_str() != Some("https") {
         return Ok(target);
     }
     target.tls_config(tls(options)?).map_err(|error| Failure::from_transport(&error))
+}
+
+/// A connection carries one subscription, at most one replay, and unary calls, which have to get through while the
+/// pipeline does not read the other two.
+fn connection_window(stream_bytes: u32) -> u32 {
+    stream_bytes.saturating_mul(2).saturating_add(UNARY_WINDOW_BYTES).min(MAX_WINDOW_BYTES)
 }
 
 fn tls(options: &YellowstoneOptions) -> Result<ClientTlsConfig, Failure> {

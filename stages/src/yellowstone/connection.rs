@@ -122,6 +122,17 @@ impl Connection {
         self.sessions
     }
 
+    /// Another session begins along the same stream; returns its number.
+    pub fn on_renewed(&mut self) -> u32 {
+        self.sessions += 1;
+        self.sessions
+    }
+
+    /// The session was ended from here, by no fault of the server's.
+    pub fn on_left(&mut self) {
+        self.state = State::Waiting { until: Timestamp(0) };
+    }
+
     /// Messages came, of which `highest` is the highest slot (0: none had one).
     pub fn on_messages(&mut self, now: Timestamp, highest: Slot) {
         let State::Open(open) = &mut self.state else { return };
@@ -244,6 +255,16 @@ mod tests {
         let mut connection = open();
         connection.on_ended(at(1), FailureKind::Ended);
         assert_eq!(connection.on_opened(at(2)), 2);
+    }
+
+    #[test]
+    fn a_session_that_was_left_can_be_had_again_at_once() {
+        let mut connection = open();
+        assert_eq!(connection.on_renewed(), 2);
+        connection.on_left();
+        assert!(!connection.is_open());
+        assert_eq!(connection.step(at(1)), Step::Connect);
+        assert_eq!(connection.on_opened(at(1)), 3);
     }
 
     #[test]

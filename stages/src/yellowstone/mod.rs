@@ -7,18 +7,32 @@
 //!                                                     scan ──> Outbox (blocks when full)
 //! ```
 //!
-//! What to ask for ([`request`]), what to do next ([`connection`]) and what an error means ([`failure`]) are decided by
-//! pure code; [`source`] only carries it out.
+//! A source of several endpoints has one such task for each, and a group that says which of them are subscribed to in
+//! full, which stand by and which rest.
+//!
+//! What to ask for ([`request`]), what to do next with one endpoint ([`connection`]) and with all of
+//! them ([`group`]), and what an error means ([`failure`]) are decided by pure code; [`source`] only carries it
+//! out.
 
+mod check;
 pub mod client;
 pub mod codec;
 pub mod connection;
+mod crew;
+pub mod endpoints;
 pub mod failure;
 pub mod filters;
+pub mod group;
+pub mod health;
+pub mod link;
+mod live;
 pub mod options;
+pub mod probe;
 mod problems;
+pub mod race;
 pub mod request;
 pub mod source;
+mod subscriber;
 
 pub use failure::{Failure, FailureKind};
 pub use options::YellowstoneOptions;

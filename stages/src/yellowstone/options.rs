@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sluice_config::secret::Secret;
 
 use super::connection::Policy;
+use super::endpoints::{ListedEndpoint, Member, Mode};
 use super::filters::{
     AccountFilterOptions, BlockFilterOptions, BlockFooterFilterOptions, BlockMetaFilterOptions,
     DataSliceOptions, EntryFilterOptions, Selection, SlotFilterOptions, TransactionFilterOptions,
@@ -20,14 +21,21 @@ use crate::batch::{Scope, Want};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use crate::stage::Flow;
 
-/// A subscription to one endpoint, at processed: later commitment is decided inside the pipeline.
+/// A subscription to one endpoint or a group, at processed: later commitment is decided inside the pipeline.
 ///
 /// Without any filter it asks for all transactions, votes and failed ones included.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct YellowstoneOptions {
-    /// The server, `https://host[:port]` or `http://host:port`.
+    /// The server, `https://host[:port]` or `http://host:port`. Either this or `endpoints`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
+    /// Several servers that are managed as a group, in place of `url`; they share the other options. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<ListedEndpoint>,
+    /// How the endpoints of a list work together. Default race.
+    #[serde(default)]
+    pub mode: Mode,
     /// Token sent as `x-token`. Default: none. Take it from the environment: `x_token = "${TOKEN}"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_token: Option<Secret>,
@@ -77,6 +85,38 @@ pub struct YellowstoneOptions {
     #[serde(default = "default_reconnect_max", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub reconnect_max: Duration,
+
+    /// Time between two health checks of an endpoint: version, ping, newest slot. Default 30s.
+    #[serde(default = "default_health_check_interval", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub health_check_interval: Duration,
+    /// Failures in a row after which an endpoint of a list is left alone. Default 5.
+    #[serde(default = "default_error_threshold")]
+    pub error_threshold: u32,
+    /// How long it is left alone before one trial. Default 30s.
+    #[serde(default = "default_reset_timeout", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub reset_timeout: Duration,
+    /// How much later than another endpoint of the list one may show a slot before another takes over. Default 500ms:
+    /// more than any way around the globe, and little more than a slot takes.
+    #[serde(default = "default_max_lag", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub max_lag: Duration,
+    /// How long a preferred endpoint has to do well before it takes over again. Default 30s: an endpoint that comes and
+    /// goes is not followed.
+    #[serde(default = "default_failback_after", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub failback_after: Duration,
+    /// How long an endpoint of a list is not used after its data was proven wrong again and again. Default 10m.
+    #[serde(default = "default_quarantine", with = "sluice_config::units::duration")]
+    #[schemars(with = "String")]
+    pub quarantine: Duration,
+    /// Requests each second to one endpoint: health checks, subscriptions, replays. Default 50.
+    #[serde(default = "default_max_requests_per_second")]
+    pub max_requests_per_second: u32,
+    /// Requests at once before they are spaced out. Default 100.
+    #[serde(default = "default_burst")]
+    pub burst: u32,
 
     /// Largest message that is accepted, on the wire and unpacked. Default 256 MiB: blocks at an epoch's boundary are 60 to
     /// 100 MB.
@@ -175,6 +215,38 @@ fn default_reconnect_max() -> Duration {
     Duration::from_secs(10)
 }
 
+fn default_health_check_interval() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_error_threshold() -> u32 {
+    5
+}
+
+fn default_reset_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_max_lag() -> Duration {
+    Duration::from_millis(500)
+}
+
+fn default_failback_after() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_quarantine() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn default_max_requests_per_second() -> u32 {
+    50
+}
+
+fn default_burst() -> u32 {
+    100
+}
+
 fn default_max_message_bytes() -> u32 {
     256 << 20
 }
@@ -188,6 +260,8 @@ impl YellowstoneOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            endpoints: Vec::new(),
+            mode: Mode::default(),
             x_token: None,
             headers: BTreeMap::new(),
             tls: TlsOptions::default(),
@@ -201,6 +275,14 @@ impl YellowstoneOptions {
             progress_timeout: default_progress_timeout(),
             reconnect_min: default_reconnect_min(),
             reconnect_max: default_reconnect_max(),
+            health_check_interval: default_health_check_interval(),
+            error_threshold: default_error_threshold(),
+            reset_timeout: default_reset_timeout(),
+            max_lag: default_max_lag(),
+            failback_after: default_failback_after(),
+            quarantine: default_quarantine(),
+            max_requests_per_second: default_max_requests_per_second(),
+            burst: default_burst(),
             max_message_bytes: default_max_message_bytes(),
             window_bytes: default_window_bytes(),
             transactions: Selection::default(),
@@ -261,7 +343,8 @@ impl Component for YellowstoneOptions {
     const ROLE: Role = Role::Source;
     const ACCEPTS: Accepts = Accepts::Nothing;
     const EMITS: Emits = Emits::Only(Flow::Updates);
-    const SUMMARY: &'static str = "subscribes to a Yellowstone gRPC endpoint and stays subscribed";
+    const SUMMARY: &'static str =
+        "subscribes to one Yellowstone gRPC endpoint or a managed group and stays subscribed";
 
     fn problems(&self) -> Vec<Problem> {
         problems::of(self)
@@ -274,8 +357,12 @@ impl Component for YellowstoneOptions {
         }
         let scope = self.scope();
         context.scope = union(context.scope, scope);
-        let endpoint = context.register(self)?;
-        Ok(Node::Source(Box::new(YellowstoneSource::new(endpoint, scope))))
+        let (policy, source) = (self.group_policy(), context.node.clone());
+        let mut members = Vec::new();
+        for Member { name, options, policy } in self.members(&source) {
+            members.push((context.register(name, options)?, policy));
+        }
+        Ok(Node::Source(Box::new(YellowstoneSource::new(members, policy, scope))))
     }
 }
 

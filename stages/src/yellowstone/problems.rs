@@ -1,8 +1,11 @@
 //! What can be wrong with a source's options beyond their types. Pure: no name is resolved, no file is opened.
 
+use std::collections::BTreeSet;
+
 use sluice_config::secret::Secret;
 use url::Url;
 
+use super::endpoints::{EndpointRole, names};
 use super::filters::{
     AccountFilterOptions, LamportsOptions, MemcmpOptions, Selection, TransactionFilterOptions,
 };
@@ -25,7 +28,7 @@ const KEY_HELP: &str = "keys are 32 bytes in base58, signatures 64";
 /// All problems, in the order of the options.
 pub(super) fn of(options: &YellowstoneOptions) -> Vec<Problem> {
     let mut problems = Vec::new();
-    problems.extend(url_problem(&options.url));
+    problems.extend(endpoint_problems(options));
     problems.extend(options.headers.iter().filter_map(|(name, value)| header_problem(name, value)));
     problems.extend(options.x_token.iter().filter_map(token_problem));
     problems.extend(number_problems(options));
@@ -39,6 +42,47 @@ pub(super) fn of(options: &YellowstoneOptions) -> Vec<Problem> {
     problems
 }
 
+fn endpoint_problems(options: &YellowstoneOptions) -> Vec<Problem> {
+    let endpoints = &options.endpoints;
+    match (options.url.is_empty(), endpoints.is_empty()) {
+        (true, true) => {
+            let help = "give `url = \"https://host:443\"`, or a list `endpoints = [{ url = … }, …]`";
+            return vec![problem("url", "is missing", help)];
+        }
+        (false, true) => return url_problem(&options.url).into_iter().collect(),
+        (false, false) => {
+            return vec![problem(
+                "url",
+                "stands beside `endpoints`",
+                "put it into the list, or leave the list out",
+            )];
+        }
+        (true, false) => {}
+    }
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (place, (endpoint, name)) in endpoints.iter().zip(names(endpoints)).enumerate() {
+        let at = |found: Problem| Problem { option: format!("endpoints[{place}].{}", found.option), ..found };
+        problems.extend(url_problem(&endpoint.url).map(at));
+        let token = endpoint.token.as_ref().and_then(token_problem);
+        problems.extend(token.map(|found| Problem { option: format!("endpoints[{place}].token"), ..found }));
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.is_empty() || !name.chars().all(plain) {
+            let which = if endpoint.name.is_some() { "name" } else { "region" };
+            let message = format!("`{}` is not usable as a name", name.escape_debug());
+            problems.push(at(problem(which, &message, "letters, digits, dashes, dots and underscores")));
+        } else if !seen.insert(name.clone()) {
+            let message = format!("there are two endpoints called `{name}`");
+            problems.push(at(problem("name", &message, "give each its own name")));
+        }
+    }
+    if endpoints.iter().all(|endpoint| endpoint.role == EndpointRole::Standby) {
+        let help = "let at least one be `active`";
+        problems.push(problem("endpoints", "are all standby", help));
+    }
+    problems
+}
+
 fn number_problems(options: &YellowstoneOptions) -> Vec<Problem> {
     let mut problems = Vec::new();
     let positive = [
@@ -49,9 +93,20 @@ fn number_problems(options: &YellowstoneOptions) -> Vec<Problem> {
         ("idle_timeout", options.idle_timeout),
         ("progress_timeout", options.progress_timeout),
         ("reconnect_min", options.reconnect_min),
+        ("health_check_interval", options.health_check_interval),
+        ("reset_timeout", options.reset_timeout),
+        ("max_lag", options.max_lag),
     ];
     for (option, _) in positive.iter().filter(|(_, duration)| duration.is_zero()) {
         problems.push(problem(option, "must be longer than zero", "leave it out for the default"));
+    }
+    let counts = [
+        ("error_threshold", options.error_threshold),
+        ("max_requests_per_second", options.max_requests_per_second),
+        ("burst", options.burst),
+    ];
+    for (option, _) in counts.iter().filter(|(_, count)| *count == 0) {
+        problems.push(problem(option, "must be 1 or more", "leave it out for the default"));
     }
     if options.reconnect_max < options.reconnect_min {
         problems.push(problem("reconnect_max", "is shorter than reconnect_min", "make it longer"));
@@ -203,6 +258,21 @@ mod tests {
             "accounts.a.lamports",
         ];
         assert_eq!(wrong_options(text), expected);
+    }
+
+    #[test]
+    fn a_source_needs_a_url_or_a_list_and_not_both() {
+        let wrong = |text: &str| {
+            let options: YellowstoneOptions = toml::from_str(text).expect("valid options");
+            options.problems().into_iter().map(|problem| problem.option).collect::<Vec<_>>()
+        };
+        assert_eq!(wrong(""), ["url"]);
+        assert_eq!(wrong("url = 'https://a'\nendpoints = [{ url = 'https://b' }]"), ["url"]);
+        assert_eq!(wrong("endpoints = [{ url = 'https://a' }, { url = 'b' }]"), ["endpoints[1].url"]);
+        let twice = "endpoints = [{ url = 'https://a', name = 'x' }, { url = 'https://b', name = 'x' }]";
+        assert_eq!(wrong(twice), ["endpoints[1].name"]);
+        assert_eq!(wrong("endpoints = [{ url = 'https://a', name = 'x y' }]"), ["endpoints[0].name"]);
+        assert_eq!(wrong("endpoints = [{ url = 'https://a', role = 'standby' }]"), ["endpoints"]);
     }
 
     #[test]

@@ -55,9 +55,43 @@ pub fn subscribe(options: &YellowstoneOptions, from_slot: Option<Slot>) -> Subsc
     request
 }
 
+/// The request of an endpoint that stands by: the statuses of all slots, and nothing else.
+pub fn standby() -> SubscribeRequest {
+    let all_statuses =
+        SubscribeRequestFilterSlots { filter_by_commitment: Some(false), interslot_updates: Some(true) };
+    SubscribeRequest {
+        slots: HashMap::from([(LEDGER_FILTER.to_owned(), all_statuses)]),
+        commitment: Some(CommitmentLevel::Processed as i32),
+        ..SubscribeRequest::default()
+    }
+}
+
+/// The same request as the `number`th of its stream: Sluice's own filters carry the number, so that the first update that
+/// names it shows that the server has taken the request.
+pub fn numbered(mut request: SubscribeRequest, number: u32) -> SubscribeRequest {
+    let name = filter_name(number);
+    if let Some(filter) = request.slots.remove(LEDGER_FILTER) {
+        request.slots.insert(name.clone(), filter);
+    }
+    if let Some(filter) = request.blocks_meta.remove(LEDGER_FILTER) {
+        request.blocks_meta.insert(name, filter);
+    }
+    request
+}
+
+/// The name of Sluice's own filters in the `number`th request of a stream, the first being 0.
+pub fn filter_name(number: u32) -> String {
+    if number == 0 { LEDGER_FILTER.to_owned() } else { format!("{LEDGER_FILTER}_{number}") }
+}
+
 /// A ping on a subscription that was opened with [`subscribe`].
 pub fn ping(options: &YellowstoneOptions, id: i32) -> SubscribeRequest {
-    SubscribeRequest { ping: Some(SubscribeRequestPing { id }), ..subscribe(options, None) }
+    ping_beside(subscribe(options, None), id)
+}
+
+/// A ping on a subscription whose filters are those of `current`.
+pub fn ping_beside(current: SubscribeRequest, id: i32) -> SubscribeRequest {
+    SubscribeRequest { ping: Some(SubscribeRequestPing { id }), from_slot: None, ..current }
 }
 
 fn named<F: Default, P>(selection: &Selection<F>, convert: impl Fn(&F) -> P) -> HashMap<String, P> {

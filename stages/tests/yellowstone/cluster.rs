@@ -164,7 +164,7 @@ async fn live_replayed_and_fetched_slots_hold_the_same_transactions() {
 }
 
 async fn assert_replay_tells_the_truth(served: &Served, first: u64, last: u64) {
-    let endpoint = Endpoint { id: 0, name: Arc::from("ams"), options: Arc::new(options(served)) };
+    let endpoint = Endpoint::new(0, Arc::from("ams"), options(served));
     let replay = Replay { endpoint, first, last, number: 0 };
     let (sender, mut receiver) = mpsc::channel::<SlotUpdates>(4);
     let collect = async move {

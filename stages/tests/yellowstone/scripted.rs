@@ -438,7 +438,7 @@ fn a_wrong_path_of_an_authority_is_told_before_the_start() {
 }
 
 fn replay_of(options: YellowstoneOptions, first: u64, last: u64) -> Replay {
-    let endpoint = Endpoint { id: 3, name: Arc::from("ams"), options: Arc::new(options) };
+    let endpoint = Endpoint::new(3, Arc::from("ams"), options);
     Replay { endpoint, first, last, number: 1 }
 }
 

@@ -300,7 +300,7 @@ fn subscription(wish: Wish, cluster: &Config, random: &mut StdRng) -> Yellowston
 fn recovery(random: &mut StdRng) -> RecoveryOptions {
     RecoveryOptions {
         enabled: true,
-        rpc: Some(RpcOptions::new("http://rpc")),
+        rpc: Some(RpcOptions::new("http://rpc").into()),
         replay: true,
         max_replay_slots: if random.random_bool(0.7) { WHOLE_WINDOW_SLOTS } else { 20 },
         batch_size: random.random_range(1..=100),

@@ -45,6 +45,8 @@ pub(crate) struct Lossless {
     pub(crate) settings: String,
     /// More lines for each source.
     pub(crate) source: String,
+    /// Whether the endpoints are a group of one source.
+    pub(crate) grouped: bool,
     /// More lines for the recovery.
     pub(crate) recovery: String,
     /// The lines of a proof behind the recovery, if there is one.
@@ -63,6 +65,7 @@ impl Lossless {
             start_slot,
             settings: String::new(),
             source: "transactions = true\n".to_owned(),
+            grouped: false,
             recovery: String::new(),
             proof: None,
         }
@@ -72,7 +75,19 @@ impl Lossless {
     pub(crate) fn text(&self) -> String {
         let mut text = format!("[pipeline]\n{}\n", self.settings);
         let mut names = Vec::new();
-        for (position, url) in self.urls.iter().enumerate() {
+        if self.grouped {
+            let urls: Vec<_> = self.urls.iter().map(|url| format!("{{ url = \"{url}\" }}")).collect();
+            write!(
+                text,
+                "[sources.main]\ntype = \"yellowstone\"\nendpoints = [{}]\n{SOURCE_OPTIONS}{}\n",
+                urls.join(", "),
+                self.source
+            )
+            .expect("a string takes everything");
+            names.push("\"main\"".to_owned());
+        }
+        let single = self.urls.iter().enumerate().filter(|_| !self.grouped);
+        for (position, url) in single {
             let name = format!("endpoint_{position}");
             let source = &self.source;
             write!(

@@ -93,11 +93,24 @@ impl Planner {
             let in_window = self.windows.get(&endpoint).is_none_or(|&first| first <= slot);
             in_window && !search.replayed.contains(&endpoint) && !busy(endpoint)
         });
-        let endpoint = open.min_by_key(|&endpoint| self.deliveries(slot, endpoint))?;
+        let fewest = open.clone().map(|endpoint| self.deliveries(slot, endpoint)).min()?;
+        let among: Vec<EndpointId> =
+            open.filter(|&endpoint| self.deliveries(slot, endpoint) == fewest).collect();
+        let endpoint = self.cheaper_of_two(slot, &among)?;
         let may = !self.has_rpc
             || search.missing == Missing::Extras
             || self.deliveries(slot, endpoint) < MOST_DELIVERIES;
         may.then_some(endpoint)
+    }
+
+    /// The cheaper of two of these that the slot draws: always to take the cheapest would send everything to one.
+    fn cheaper_of_two(&self, slot: Slot, among: &[EndpointId]) -> Option<EndpointId> {
+        let count = u64::try_from(among.len()).ok().filter(|&count| count > 0)?;
+        let first = slot % count;
+        // Any of the others, each as often.
+        let second = (first + 1 + slot / count % (count - 1).max(1)) % count;
+        let drawn = [first.min(second), first.max(second)].map(|place| among[place as usize]);
+        drawn.into_iter().min_by_key(|endpoint| self.costs.get(endpoint).copied().unwrap_or_default())
     }
 
     fn deliveries(&self, slot: Slot, endpoint: EndpointId) -> usize {

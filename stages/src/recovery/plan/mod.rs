@@ -111,6 +111,8 @@ pub struct Planner {
     options: RecoveryOptions,
     assembler: Assembler,
     endpoints: Vec<EndpointId>,
+    /// What a request costs at each endpoint, see [`Self::set_costs`].
+    costs: BTreeMap<EndpointId, u64>,
     has_rpc: bool,
     /// Nothing below is looked for.
     floor: Option<Slot>,
@@ -158,6 +160,7 @@ impl Planner {
             options,
             assembler: Assembler::new(scope, filters),
             endpoints,
+            costs: BTreeMap::new(),
             has_rpc,
             floor: match start {
                 Start::At(slot) => Some(slot),
@@ -179,6 +182,12 @@ impl Planner {
             random: SmallRng::seed_from_u64(seed),
             counters: Counters::default(),
         }
+    }
+
+    /// What a request costs at each endpoint now, in any unit: how far it is and how busy. Of endpoints of which nothing is
+    /// known, the first is the cheapest.
+    pub fn set_costs(&mut self, costs: impl IntoIterator<Item = (EndpointId, u64)>) {
+        self.costs = costs.into_iter().collect();
     }
 
     /// Takes a batch from upstream and passes it on.

@@ -15,7 +15,7 @@ fn planner_with(options: RecoveryOptions) -> Planner {
 
 fn planner() -> Planner {
     planner_with(RecoveryOptions {
-        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1").into()),
         replay: false,
         ..RecoveryOptions::default()
     })
@@ -258,7 +258,7 @@ fn a_slot_that_comes_by_itself_is_not_fetched() {
 #[test]
 fn endpoints_are_asked_for_a_replay_before_rpc_each_once_and_only_within_its_window() {
     let mut planner = planner_with(RecoveryOptions {
-        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1").into()),
         ..RecoveryOptions::default()
     });
     gap(&mut planner, 10, 10);
@@ -283,7 +283,7 @@ fn endpoints_are_asked_for_a_replay_before_rpc_each_once_and_only_within_its_win
 #[test]
 fn a_replay_that_hangs_does_not_hold_a_slot_up() {
     let mut planner = planner_with(RecoveryOptions {
-        rpc: Some(RpcOptions::new("http://127.0.0.1:1")),
+        rpc: Some(RpcOptions::new("http://127.0.0.1:1").into()),
         ..RecoveryOptions::default()
     });
     planner.endpoints = vec![0];
@@ -319,7 +319,8 @@ fn what_is_under_way_is_bounded() {
 }
 
 fn replayer(scope: Scope) -> Planner {
-    let options = RecoveryOptions { rpc: Some(RpcOptions::new("http://127.0.0.1:1")), ..Default::default() };
+    let options =
+        RecoveryOptions { rpc: Some(RpcOptions::new("http://127.0.0.1:1").into()), ..Default::default() };
     Planner::new(options, scope, TransactionFilters::Any(Vec::new()), vec![0, 1], Start::At(1), 7)
 }
 
@@ -399,7 +400,7 @@ fn versions_that_a_replay_brings_together_are_never_mixed() {
 
 #[test]
 fn a_slot_that_is_asked_for_again_comes_from_who_has_not_delivered_it_and_from_rpc_at_last() {
-    let rpc = Some(RpcOptions::new("http://127.0.0.1:1"));
+    let rpc = Some(RpcOptions::new("http://127.0.0.1:1").into());
     let mut planner = planner_with(RecoveryOptions { rpc, ..RecoveryOptions::default() });
     let by = |endpoint| vec![transaction(endpoint, 0, 10, 0, 0), meta(endpoint, 0, 10, 0, (9, 0), 1)];
     gap(&mut planner, 10, 10);
@@ -451,4 +452,15 @@ fn a_replayed_version_that_is_known_to_be_final_is_vouched_for() {
     };
     assert_eq!(vouched(0), Some(Commitment::Finalized));
     assert_eq!(vouched(7), None, "another version is final");
+}
+
+#[test]
+fn of_two_endpoints_the_cheaper_one_replays() {
+    for cheap in [0, 1] {
+        let mut planner = planner_with(RecoveryOptions::default());
+        planner.set_costs([(cheap, 10), (1 - cheap, 30)]);
+        gap(&mut planner, 90, 90);
+        let asked = fetches(&mut planner, Timestamp(0));
+        assert!(matches!(asked[..], [Fetch::Replay { endpoint, .. }] if endpoint == cheap), "{asked:?}");
+    }
 }

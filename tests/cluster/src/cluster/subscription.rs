@@ -84,8 +84,8 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// Takes a further request on the same stream: a ping is answered, anything else replaces the filters. Its
-    /// `from_slot` has no effect.
+    /// Takes a further request on the same stream: a ping is answered, anything else replaces the filters and, if it has a
+    /// `from_slot`, puts a replay in front of what comes next.
     pub fn update(&mut self, now: Duration, request: &SubscribeRequest) -> Result<(), Status> {
         match request.ping {
             Some(ping) => {
@@ -94,6 +94,9 @@ impl Subscription {
             }
             None => {
                 self.filters = Filters::try_new(request)?;
+                if let Some(from_slot) = request.from_slot {
+                    self.start_replay(now, from_slot);
+                }
                 Ok(())
             }
         }

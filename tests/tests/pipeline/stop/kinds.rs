@@ -65,7 +65,8 @@ impl Component for Played {
         let scope = Scope { transactions: Want::Everything, ..Scope::default() };
         context.scope = scope;
         // Nothing listens there: what the stream does not bring is not to be had.
-        let endpoint = context.register(EndpointOptions::new("http://127.0.0.1:1"))?;
+        let endpoint =
+            context.register(context.node.as_str().into(), EndpointOptions::new("http://127.0.0.1:1"))?;
         Ok(Node::Source(Box::new(Player { endpoint, scope })))
     }
 }

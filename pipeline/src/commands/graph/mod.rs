@@ -1,5 +1,7 @@
 //! `sluice graph`: draws a pipeline.
 
+mod drawing;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +10,9 @@ use sluice_config::units::format_bytes;
 use sluice_stages::component::Role;
 use sluice_stages::edge::{EdgeConfig, WhenFull};
 
-use crate::plan::{Plan, PlanEdge, PlanNode};
+use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
+use drawing::{DrawnEdge, DrawnNode, drawn};
 
 /// Arguments of `sluice graph`.
 #[derive(Debug, Args)]
@@ -50,16 +53,17 @@ pub fn run(args: &GraphArgs) -> ExitCode {
 }
 
 fn draw(plan: &Plan, format: GraphFormat) -> String {
+    let nodes = drawn(plan);
     match format {
-        GraphFormat::Text => text(plan),
-        GraphFormat::Dot => dot(plan),
-        GraphFormat::Mermaid => mermaid(plan),
+        GraphFormat::Text => text(&nodes),
+        GraphFormat::Dot => dot(&plan.settings.name, &nodes),
+        GraphFormat::Mermaid => mermaid(&nodes),
     }
 }
 
 /// Every edge with the node that it leads to.
-fn edges(plan: &Plan) -> impl Iterator<Item = (usize, &PlanEdge)> {
-    plan.nodes.iter().enumerate().flat_map(|(to, node)| node.inputs.iter().map(move |edge| (to, edge)))
+fn edges(nodes: &[DrawnNode]) -> impl Iterator<Item = (usize, &DrawnEdge)> {
+    nodes.iter().enumerate().flat_map(|(to, node)| node.inputs.iter().map(move |edge| (to, edge)))
 }
 
 fn bounds(config: EdgeConfig) -> String {
@@ -74,62 +78,59 @@ fn policy(when_full: WhenFull) -> &'static str {
     }
 }
 
-fn dot(plan: &Plan) -> String {
-    let name = plan.settings.name.replace('\\', "\\\\").replace('"', "\\\"");
+fn dot(name: &str, nodes: &[DrawnNode]) -> String {
+    let name = name.replace('\\', "\\\\").replace('"', "\\\"");
     let mut text = format!("digraph \"{name}\" {{\n  rankdir=LR;\n  node [fontname=\"sans-serif\"];\n");
-    for node in &plan.nodes {
+    for node in nodes {
         let shape = match node.role {
             Role::Source => "cds",
             Role::Stage => "box",
             Role::Sink => "cylinder",
         };
-        text.push_str(&format!(
-            "  \"{0}\" [shape={shape}, label=\"{0}\\n{1}\"];\n",
-            node.name, node.kind.name
-        ));
+        text.push_str(&format!("  \"{0}\" [shape={shape}, label=\"{0}\\n{1}\"];\n", node.name, node.kind));
     }
-    for (to, edge) in edges(plan) {
-        let style = if edge.config.when_full == WhenFull::Block { "solid" } else { "dashed" };
+    for (to, edge) in edges(nodes) {
+        let style = if edge.lossless { "solid" } else { "dashed" };
         text.push_str(&format!(
             "  \"{}\" -> \"{}\" [style={style}, label=\"{}\"];\n",
-            plan.nodes[edge.from].name,
-            plan.nodes[to].name,
-            bounds(edge.config).replace(", ", "\\n")
+            nodes[edge.from].name,
+            nodes[to].name,
+            edge.label.replace(", ", "\\n")
         ));
     }
     text.push_str("}\n");
     text
 }
 
-fn mermaid(plan: &Plan) -> String {
+fn mermaid(nodes: &[DrawnNode]) -> String {
     let mut text = "flowchart LR\n".to_owned();
-    for (position, node) in plan.nodes.iter().enumerate() {
+    for (position, node) in nodes.iter().enumerate() {
         let (open, close) = match node.role {
             Role::Source => ("([", "])"),
             Role::Stage => ("[", "]"),
             Role::Sink => ("[(", ")]"),
         };
         // Positions as ids: a node may be called `end`, which means something to Mermaid.
-        text.push_str(&format!("  n{position}{open}\"{}<br/>{}\"{close}\n", node.name, node.kind.name));
+        text.push_str(&format!("  n{position}{open}\"{}<br/>{}\"{close}\n", node.name, node.kind));
     }
-    for (to, edge) in edges(plan) {
-        let arrow = if edge.config.when_full == WhenFull::Block { "-->" } else { "-.->" };
-        text.push_str(&format!("  n{} {arrow}|\"{}\"| n{to}\n", edge.from, bounds(edge.config)));
+    for (to, edge) in edges(nodes) {
+        let arrow = if edge.lossless { "-->" } else { "-.->" };
+        text.push_str(&format!("  n{} {arrow}|\"{}\"| n{to}\n", edge.from, edge.label));
     }
     text
 }
 
 /// One line for each node in the order of the flow; at the left, the edges run down in lanes.
-fn text(plan: &Plan) -> String {
-    let rows = lanes(plan);
+fn text(nodes: &[DrawnNode]) -> String {
+    let rows = lanes(nodes);
     let lanes_chars = rows.iter().map(|row| row.lanes.chars().count()).max().unwrap_or(0);
-    let name_chars = plan.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
-    let kind_chars = plan.nodes.iter().map(|node| node.kind.name.len()).max().unwrap_or(0);
+    let name_chars = nodes.iter().map(|node| node.name.len()).max().unwrap_or(0);
+    let kind_chars = nodes.iter().map(|node| node.kind.len()).max().unwrap_or(0);
     let line = |row: &Row| {
         let label = row.node.map_or_else(String::new, |position| {
-            let node = &plan.nodes[position];
-            let reads = reads(plan, node);
-            format!("  {:<name_chars$}  {:<kind_chars$}  {reads}", node.name, node.kind.name)
+            let node = &nodes[position];
+            let reads = reads(nodes, node);
+            format!("  {:<name_chars$}  {:<kind_chars$}  {reads}", node.name, node.kind)
         });
         format!("{:<lanes_chars$}{label}", row.lanes).trim_end().to_owned() + "\n"
     };
@@ -137,17 +138,17 @@ fn text(plan: &Plan) -> String {
 }
 
 /// "← ams, us (65536 items, 16MiB, block)"; inputs with the same bounds share them.
-fn reads(plan: &Plan, node: &PlanNode) -> String {
-    let mut groups: Vec<(EdgeConfig, Vec<&str>)> = Vec::new();
+fn reads(nodes: &[DrawnNode], node: &DrawnNode) -> String {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
     for edge in &node.inputs {
-        let name = plan.nodes[edge.from].name.as_str();
-        match groups.iter_mut().find(|(config, _)| *config == edge.config) {
+        let name = nodes[edge.from].name.as_str();
+        match groups.iter_mut().find(|(label, _)| *label == edge.label) {
             Some((_, names)) => names.push(name),
-            None => groups.push((edge.config, vec![name])),
+            None => groups.push((&edge.label, vec![name])),
         }
     }
     let shown: Vec<_> =
-        groups.iter().map(|(config, names)| format!("{} ({})", names.join(", "), bounds(*config))).collect();
+        groups.iter().map(|(label, names)| format!("{} ({label})", names.join(", "))).collect();
     if shown.is_empty() { String::new() } else { format!("← {}", shown.join("; ")) }
 }
 
@@ -159,26 +160,26 @@ struct Row {
 
 /// The lanes of a picture: which node's output runs down in each.
 struct Lanes<'p> {
-    plan: &'p Plan,
+    nodes: &'p [DrawnNode],
     /// The last node that reads each node.
     last_reader: Vec<Option<usize>>,
     owners: Vec<Option<usize>>,
     rows: Vec<Row>,
 }
 
-fn lanes(plan: &Plan) -> Vec<Row> {
-    let mut last_reader = vec![None; plan.nodes.len()];
-    for (to, edge) in edges(plan) {
+fn lanes(nodes: &[DrawnNode]) -> Vec<Row> {
+    let mut last_reader = vec![None; nodes.len()];
+    for (to, edge) in edges(nodes) {
         last_reader[edge.from] = last_reader[edge.from].max(Some(to));
     }
-    let mut lanes = Lanes { plan, last_reader, owners: Vec::new(), rows: Vec::new() };
-    (0..plan.nodes.len()).for_each(|node| lanes.place(node));
+    let mut lanes = Lanes { nodes, last_reader, owners: Vec::new(), rows: Vec::new() };
+    (0..nodes.len()).for_each(|node| lanes.place(node));
     lanes.rows
 }
 
 impl Lanes<'_> {
     fn place(&mut self, node: usize) {
-        let inputs: Vec<usize> = self.plan.nodes[node].inputs.iter().map(|edge| edge.from).collect();
+        let inputs: Vec<usize> = self.nodes[node].inputs.iter().map(|edge| edge.from).collect();
         let is_input = |owner: &Option<usize>| owner.is_some_and(|owner| inputs.contains(&owner));
         let joined: Vec<usize> =
             (0..self.owners.len()).filter(|lane| is_input(&self.owners[*lane])).collect();
@@ -211,7 +212,7 @@ impl Lanes<'_> {
     }
 
     fn nodes_row(&self, lane: usize, node: usize) -> String {
-        let mark = match self.plan.nodes[node].role {
+        let mark = match self.nodes[node].role {
             Role::Source => '○',
             Role::Stage => '●',
             Role::Sink => '■',
@@ -291,6 +292,40 @@ mod tests {
 ";
         let shown = drawn(GraphFormat::Text);
         assert_eq!(shown, expected, "\n{shown}");
+    }
+
+    #[test]
+    fn a_list_of_endpoints_is_drawn_as_its_endpoints_and_their_merge() {
+        let text = r#"
+[sources.main]
+type = "yellowstone"
+mode = "failover"
+endpoints = [
+  { url = "http://a", region = "eu", token = "hunter2" },
+  { url = "http://b", region = "us", priority = 2 },
+  { url = "http://c", name = "spare", role = "standby" },
+]
+[sinks.none]
+type = "discard"
+inputs = ["main"]
+"#;
+        let plan = Plan::parse("p.toml", text, &|_: &str| None).expect("it is whole");
+        let expected = "\
+○      main/eu     endpoint
+│ ○    main/us     endpoint
+│ │ ○  main/spare  endpoint
+├─┴─┘
+●      main        yellowstone, failover  ← main/eu (active, priority 1); main/us (active, priority 2); main/spare (standby, priority 1)
+│
+■      none        discard                ← main (65536 items, 16MiB, block)
+";
+        let shown = draw(&plan, GraphFormat::Text);
+        assert_eq!(shown, expected, "\n{shown}");
+        let dot = draw(&plan, GraphFormat::Dot);
+        assert!(
+            dot.contains("  \"main/us\" -> \"main\" [style=solid, label=\"active\\npriority 2\"];\n"),
+            "{dot}"
+        );
     }
 
     #[test]

@@ -1,0 +1,258 @@
+//! Several RPC nodes as one: each request goes to the cheaper of two nodes drawn at random, and to the others when that
+//! one can't answer it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use rand::Rng;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::rpc::{FetchError, FetchedBlock, RpcFetcher, RpcOptions};
+use crate::component::Problem;
+use crate::node::Clock;
+use crate::slot::{Commitment, Slot};
+use crate::stage::Metric;
+
+/// One RPC node, `{ url = "…" }`, or a list of them.
+#[derive(Debug, Clone)]
+pub struct RpcList(Vec<RpcOptions>);
+
+impl RpcList {
+    /// The nodes.
+    pub fn nodes(&self) -> &[RpcOptions] {
+        &self.0
+    }
+
+    /// What types can't rule out; options are named from `rpc` on.
+    pub fn problems(&self) -> Vec<Problem> {
+        let prefix =
+            |place: usize| if self.0.len() == 1 { "rpc".to_owned() } else { format!("rpc[{place}]") };
+        let of = |(place, node): (usize, &RpcOptions)| {
+            let named =
+                |found: Problem| Problem { option: format!("{}.{}", prefix(place), found.option), ..found };
+            node.problems().into_iter().map(named).collect::<Vec<_>>()
+        };
+        let mut problems: Vec<Problem> = self.0.iter().enumerate().flat_map(of).collect();
+        if self.0.is_empty() {
+            problems.push(Problem {
+                option: "rpc".to_owned(),
+                message: "is an empty list".to_owned(),
+                help: "give at least one `{ url = \"https://…\" }`, or leave it out".to_owned(),
+            });
+        }
+        problems
+    }
+}
+
+impl From<RpcOptions> for RpcList {
+    fn from(node: RpcOptions) -> Self {
+        Self(vec![node])
+    }
+}
+
+impl From<Vec<RpcOptions>> for RpcList {
+    fn from(nodes: Vec<RpcOptions>) -> Self {
+        Self(nodes)
+    }
+}
+
+impl Serialize for RpcList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [node] => node.serialize(serializer),
+            nodes => nodes.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RpcList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // By hand: serde's untagged enums forget where in the file a value stands.
+        deserializer.deserialize_any(RpcListVisitor)
+    }
+}
+
+struct RpcListVisitor;
+
+impl<'de> Visitor<'de> for RpcListVisitor {
+    type Value = RpcList;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an rpc node `{ url = \"…\" }`, or a list of them")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RpcList, A::Error> {
+        RpcOptions::deserialize(MapAccessDeserializer::new(map)).map(RpcList::from)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<RpcList, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(RpcList)
+    }
+}
+
+impl JsonSchema for RpcList {
+    fn schema_name() -> Cow<'static, str> {
+        "RpcList".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let node = generator.subschema_for::<RpcOptions>();
+        json_schema!({
+            "description": "an RPC node, or a list of them",
+            "anyOf": [node, { "type": "array", "items": node }],
+        })
+    }
+}
+
+/// Asks several RPC nodes.
+pub struct RpcPool {
+    nodes: Vec<RpcFetcher>,
+}
+
+impl RpcPool {
+    /// A pool of these nodes; nothing is sent yet. `list` has no [`RpcList::problems`].
+    ///
+    /// # Errors
+    /// If the system's TLS can't be set up, or a header is not usable.
+    pub fn try_new(list: &RpcList, clock: Clock) -> Result<Self, FetchError> {
+        let nodes = list.nodes().iter().map(|options| RpcFetcher::try_new(options, clock));
+        Ok(Self { nodes: nodes.collect::<Result<_, _>>()? })
+    }
+
+    /// See [`RpcFetcher::blocks`].
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what the most telling of the nodes said.
+    pub async fn blocks(
+        &self,
+        first: Slot,
+        last: Slot,
+        commitment: Commitment,
+    ) -> Result<Vec<Slot>, FetchError> {
+        self.ask(|node| node.blocks(first, last, commitment)).await
+    }
+
+    /// See [`RpcFetcher::block`].
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what the most telling of the nodes said.
+    pub async fn block(&self, slot: Slot, commitment: Commitment) -> Result<FetchedBlock, FetchError> {
+        self.ask(|node| node.block(slot, commitment)).await
+    }
+
+    /// See [`RpcFetcher::slot`].
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what the most telling of the nodes said.
+    pub async fn slot(&self, commitment: Commitment) -> Result<Slot, FetchError> {
+        self.ask(|node| node.slot(commitment)).await
+    }
+
+    /// Shows what was counted of all nodes.
+    pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        let sum = |one: fn(&RpcFetcher) -> u64| self.nodes.iter().map(one).sum::<u64>();
+        show(Metric::new("rpc_requests_total", sum(|node| node.counts().requests)));
+        show(Metric::new("rpc_errors_total", sum(|node| node.counts().errors)));
+        show(Metric::new("rpc_rate_limited_total", sum(|node| node.counts().rate_limited)));
+        show(Metric::new("rpc_concurrency_limit", sum(|node| node.concurrency_limit() as u64)));
+        show(Metric::new("rpc_in_flight", sum(|node| node.in_flight() as u64)));
+        show(Metric::new("rpc_resting", sum(|node| u64::from(!node.is_healthy()))));
+    }
+
+    async fn ask<'n, T, F>(&'n self, request: impl Fn(&'n RpcFetcher) -> F) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, FetchError>>,
+    {
+        let mut told: Option<FetchError> = None;
+        for place in self.order() {
+            let error = match request(&self.nodes[place]).await {
+                // A claim that a slot was skipped is weighed by whoever asked; other nodes would only repeat it.
+                answer @ (Ok(_) | Err(FetchError::ClaimedSkipped { .. })) => return answer,
+                Err(error) => error,
+            };
+            if told.as_ref().is_none_or(|told| weight(&error) > weight(told)) {
+                told = Some(error);
+            }
+        }
+        Err(told.unwrap_or_else(|| FetchError::Transport("there is no rpc node".to_owned())))
+    }
+
+    /// The cheaper of two nodes that are well, drawn at random; then the others, those that are well first.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        let loads: Vec<f64> = self.nodes.iter().map(RpcFetcher::load).collect();
+        order.sort_by(|&one, &other| {
+            let rests = |place: usize| !self.nodes[place].is_healthy();
+            rests(one).cmp(&rests(other)).then(loads[one].total_cmp(&loads[other]))
+        });
+        let well = self.nodes.iter().filter(|node| node.is_healthy()).count();
+        if well > 2 {
+            let draw = || rand::rng().random_range(0..well);
+            let first = draw().min(draw());
+            let chosen = order.remove(first);
+            order.insert(0, chosen);
+        }
+        order
+    }
+}
+
+/// Which of several errors says most about what was asked for, and least about who was asked.
+fn weight(error: &FetchError) -> u8 {
+    match error {
+        FetchError::ClaimedSkipped { .. } => 6,
+        FetchError::NotAvailableYet { .. } => 5,
+        FetchError::CleanedUp { .. } => 4,
+        FetchError::Malformed { .. } => 3,
+        FetchError::RateLimited { .. } => 2,
+        FetchError::Transport(_) | FetchError::Resting { .. } => 1,
+        FetchError::Refused { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> RpcList {
+        #[derive(Deserialize)]
+        struct Table {
+            rpc: RpcList,
+        }
+        toml::from_str::<Table>(text).expect("valid options").rpc
+    }
+
+    #[test]
+    fn one_node_and_a_list_are_both_understood_and_written_as_they_were() {
+        let one = list("rpc = { url = 'https://a' }");
+        assert_eq!(one.nodes().len(), 1);
+        assert!(serde_json::to_value(&one).expect("serializable").is_object());
+        let two = list("rpc = [{ url = 'https://a' }, { url = 'b', burst = 0 }]");
+        assert!(serde_json::to_value(&two).expect("serializable").is_array());
+        let wrong: Vec<_> = two.problems().into_iter().map(|problem| problem.option).collect();
+        assert_eq!(wrong, ["rpc[1].url", "rpc[1].burst"]);
+        assert_eq!(list("rpc = []").problems()[0].option, "rpc");
+    }
+
+    #[tokio::test]
+    async fn when_no_node_can_be_reached_the_error_says_so_and_all_were_asked() {
+        let nodes = [1, 2, 3].map(|port| RpcOptions::new(format!("http://127.0.0.1:{port}")));
+        let pool = RpcPool::try_new(&RpcList::from(nodes.to_vec()), Clock::start()).expect("valid options");
+        let error = pool.slot(Commitment::Finalized).await.expect_err("nobody listens there");
+        assert!(matches!(error, FetchError::Transport(_)), "{error}");
+        let asked = pool.nodes.iter().filter(|node| node.counts().errors == 1).count();
+        assert_eq!(asked, 3);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_rests_is_asked_last() {
+        let nodes = [1, 2].map(|port| RpcOptions::new(format!("http://127.0.0.1:{port}")));
+        let pool = RpcPool::try_new(&RpcList::from(nodes.to_vec()), Clock::start()).expect("valid options");
+        for _ in 0..5 {
+            pool.nodes[0].slot(Commitment::Finalized).await.expect_err("nobody listens there");
+        }
+        assert_eq!(pool.order(), [1, 0]);
+    }
+}
