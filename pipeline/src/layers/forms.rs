@@ -4,6 +4,7 @@ use std::fmt;
 
 use url::Url;
 
+use super::endpoints;
 use crate::redact::{self, REDACTED};
 
 /// What a variable may be.
@@ -21,6 +22,8 @@ pub(super) enum Form {
     },
     /// An http or https url whose path may be a secret.
     SecretUrl,
+    /// A list of endpoints.
+    Endpoints,
 }
 
 /// Yes or no.
@@ -43,6 +46,7 @@ impl Form {
             }
             Self::SecretUrl if is_http(text) => Ok(string(text)),
             Self::SecretUrl => Err(expected()),
+            Self::Endpoints => endpoints::read(text),
         }
     }
 
@@ -59,12 +63,13 @@ impl Form {
                 }
                 None => REDACTED.to_owned(),
             },
+            Self::Endpoints => endpoints::shown(text),
         }
     }
 
     /// Whether values may hold secrets.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self, Self::SecretUrl)
+        matches!(self, Self::SecretUrl | Self::Endpoints)
     }
 }
 
@@ -90,6 +95,10 @@ impl fmt::Display for Form {
                 write!(f, "a whole number of {unit} from {least} to {most}")
             }
             Self::SecretUrl => f.write_str("an http or https url"),
+            Self::Endpoints => f.write_str(
+                "http or https urls with commas between, or a JSON list of objects with `url` and perhaps `region`, \
+                 `priority`, `token`, `role`",
+            ),
         }
     }
 }

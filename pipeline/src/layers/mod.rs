@@ -5,6 +5,7 @@
 //! ```
 
 mod cpu_alert;
+mod endpoints;
 mod environment;
 mod forms;
 mod profiles;

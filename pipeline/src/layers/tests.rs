@@ -59,6 +59,8 @@ fn every_variable_changes_what_it_names() {
         ("COMMITMENT_STRATEGY", "adaptive", "live.strategy", "\"adaptive\""),
         ("MAX_THROUGHPUT", "4321", "live.thresholds.max_throughput", "4321"),
         ("MAX_LATENCY", "321", "live.thresholds.max_latency", "\"321ms\""),
+        ("GRPC_FAILOVER_ENABLED", "true", "ams.mode", "\"failover\""),
+        ("GRPC_HEALTH_CHECK_INTERVAL", "1500", "ams.health_check_interval", "\"1s500ms\""),
         ("SLOT_RECOVERY_ENABLED", "false", "whole.enabled", "false"),
         ("SLOT_RECOVERY_BATCH_SIZE", "7", "whole.batch_size", "7"),
         ("SLOT_RECOVERY_MAX_RETRIES", "9", "whole.max_retries", "9"),
@@ -213,4 +215,47 @@ fn a_bound_on_processors_is_watched_by_every_evaluator_that_has_no_rule_of_its_o
     assert!(rule("", "").is_null(), "nobody asked for it");
     let own = rule("rules = { cpu = { metric = \"cpu_cores\", fire_when = \"> 7\" } }\n", "50");
     assert_eq!(own["fire_when"], "> 7");
+}
+
+const THREE: &str = r#"
+[sources.ams]
+type = "yellowstone"
+url = "http://a"
+x_token = "of_a"
+transactions = true
+[sources.us]
+type = "yellowstone"
+url = "http://b"
+[sources.asia]
+type = "yellowstone"
+url = "http://c"
+[stages.first]
+type = "merge"
+inputs = ["us", { from = "ams", capacity_items = 7 }, "asia"]
+[sinks.none]
+type = "discard"
+inputs = ["first"]
+"#;
+
+#[test]
+fn grpc_endpoints_are_all_the_endpoints_that_there_are() {
+    let list = r#"[{"url":"http://x","region":"ams","priority":2,"token":"hunter2"},{"url":"https://y"}]"#;
+    let plan = parse(THREE, &[("GRPC_ENDPOINTS", list)]).unwrap_or_else(|wrong| panic!("{wrong}")).resolved();
+    let sources: Vec<_> = reads(&plan, "yellowstone").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(sources, ["ams"]);
+    let endpoints = value(&plan, "ams.endpoints");
+    assert_eq!([&endpoints[0]["url"], &endpoints[1]["url"]], ["http://x", "https://y"]);
+    assert_eq!((&endpoints[0]["region"], &endpoints[0]["priority"]), (&"ams".into(), &2.into()));
+    assert_eq!(endpoints[0]["token"], "[redacted]");
+    assert!(value(&plan, "ams.x_token").is_null(), "a token is not sent to another provider");
+    assert_eq!(value(&plan, "ams.transactions"), true, "what is subscribed to stays");
+    assert_eq!(reads(&plan, "merge"), [("first".to_owned(), vec!["ams".to_owned()])]);
+}
+
+#[test]
+fn wrong_grpc_endpoints_are_told_without_their_tokens() {
+    let list = r#"[{"url":"ftp://x","token":"hunter2"}]"#;
+    let wrong = parse(THREE, &[("GRPC_ENDPOINTS", list)]).expect_err("no such scheme").render(false);
+    assert!(wrong.contains("endpoint 1: `ftp://x` is not an http or https url"), "{wrong}");
+    assert!(wrong.contains("GRPC_ENDPOINTS can't be") && !wrong.contains("hunter2"), "{wrong}");
 }

@@ -9,7 +9,7 @@ use sluice_config::layers::{Assignment, LayerText, Place, Precedence, value_at};
 use sluice_config::substitute::Variables;
 
 use super::forms::{BOOLEAN, Form};
-use super::webhook;
+use super::{endpoints, webhook};
 
 /// A variable.
 struct Variable {
@@ -25,6 +25,8 @@ enum Target {
     Setting(&'static str),
     /// An option of every node of a kind.
     Option { kind: &'static str, option: &'static str },
+    /// The endpoints of the sources.
+    Endpoints,
     /// The receiver of alerts.
     Webhook,
 }
@@ -58,6 +60,22 @@ const VARIABLES: &[Variable] = &[
         target: Target::Option { kind: "commitment", option: "thresholds.max_latency" },
     },
     Variable { name: "ALERT_WEBHOOK_URL", form: Form::SecretUrl, target: Target::Webhook },
+    Variable { name: "GRPC_ENDPOINTS", form: Form::Endpoints, target: Target::Endpoints },
+    Variable {
+        name: "GRPC_FAILOVER_ENABLED",
+        form: Form::Words(&[
+            ("true", "\"failover\""),
+            ("false", "\"race\""),
+            ("1", "\"failover\""),
+            ("0", "\"race\""),
+        ]),
+        target: Target::Option { kind: endpoints::KIND, option: "mode" },
+    },
+    Variable {
+        name: "GRPC_HEALTH_CHECK_INTERVAL",
+        form: Form::Whole { least: 100, most: DAY_MILLIS, unit: "milliseconds", suffix: "ms" },
+        target: Target::Option { kind: endpoints::KIND, option: "health_check_interval" },
+    },
     Variable {
         name: "SLOT_RECOVERY_ENABLED",
         form: BOOLEAN,
@@ -149,6 +167,9 @@ impl Setting {
         match self.variable.target {
             Target::Setting(option) => self.assign(document, Place::Settings, option, "pipeline"),
             Target::Option { kind, option } => self.assign(document, Place::Kind(kind), option, kind),
+            Target::Endpoints => {
+                endpoints::apply(&self.toml, &self.span, document).then_some(()).ok_or(endpoints::KIND)
+            }
             Target::Webhook => {
                 webhook::apply(&self.toml, &self.span, document);
                 Ok(())
@@ -189,6 +210,7 @@ mod tests {
         for variable in VARIABLES {
             let (kind, path) = match variable.target {
                 Target::Option { kind, option } => (kind, option),
+                Target::Endpoints => (endpoints::KIND, "endpoints"),
                 Target::Webhook => ("webhook", "url"),
                 Target::Setting(_) => continue,
             };
