@@ -135,7 +135,11 @@ pub(super) fn shown(text: &str) -> String {
             .map(|(key, value)| {
                 let value = match (key.as_str(), value) {
                     ("url", Value::String(text)) => Value::String(redact::url(&text)),
-                    ("name" | "region" | "priority" | "role", value) => value,
+                    ("name" | "region", Value::String(text)) => Value::String(text),
+                    ("priority", Value::Number(number)) => Value::Number(number),
+                    ("role", Value::String(text)) if matches!(text.as_str(), "active" | "standby") => {
+                        Value::String(text)
+                    }
                     _ => Value::String(REDACTED.to_owned()),
                 };
                 (key, value)
