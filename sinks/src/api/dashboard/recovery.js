@@ -33,7 +33,7 @@ export function showRecovery(recovery) {
 export function showCommitment({ stages, switches }) {
   const stage = (one) => [
     pairs("numbers", [
-      ["Level", one.level], ["Watermark", slot(one.watermark_slot)], ["Waiting", whole(one.held_blocks)],
+      ["Level", one.level], ...(one.configured === one.level ? [] : [["Strategy", one.configured]]), ["Watermark", slot(one.watermark_slot)], ["Waiting", whole(one.held_blocks)],
       ["Let out", count(one.emitted_total)], ["Dead", whole(one.dead_total)], ["Orphaned", whole(one.orphaned_total)],
     ]),
   ];

@@ -19,10 +19,9 @@ const MOST_SWITCHES: usize = 100;
 pub(in crate::api) struct CommitmentStageView {
     /// The node's name.
     node: String,
-    /// The level that it works at now: `processed`, `confirmed` or `finalized`, or what the TOML says before its first
-    /// switch.
+    /// The level that it works at now: `processed`, `confirmed` or `finalized`.
     level: String,
-    /// The level that the TOML asks for.
+    /// What the TOML asks for: a level, or `adaptive`.
     configured: String,
     /// The highest slot that has the level.
     watermark_slot: u64,
@@ -59,10 +58,10 @@ pub(in crate::api) fn view(api: &Api) -> CommitmentView {
             wanted.map(|metric| metric.value as u64).sum()
         };
         let configured = configured(api, &node.name);
-        let switched = switches.iter().find(|switch| switch.node == node.name);
+        let shown = metrics.iter().find(|metric| metric.name == "commitment_level");
         CommitmentStageView {
             node: node.name.clone(),
-            level: switched.map_or_else(|| configured.clone(), |switch| switch.message.clone()),
+            level: shown.map_or_else(|| configured.clone(), |level| word(level.value).to_owned()),
             configured,
             watermark_slot: value("watermark_slot", None),
             held_blocks: value("held_blocks", None),
@@ -75,9 +74,22 @@ pub(in crate::api) fn view(api: &Api) -> CommitmentView {
     CommitmentView { stages, switches }
 }
 
+/// The level behind its number.
+fn word(level: f64) -> &'static str {
+    match level as u64 {
+        0 => "processed",
+        1 => "confirmed",
+        _ => "finalized",
+    }
+}
+
 fn configured(api: &Api, node: &str) -> String {
     let nodes = api.watch.configuration()["nodes"].as_array();
     let options = nodes.into_iter().flatten().find(|one| one["name"] == node).map(|one| &one["options"]);
+    let strategy = options.and_then(|options| options.get("strategy")).and_then(Value::as_str);
+    if strategy == Some("adaptive") {
+        return "adaptive".to_owned();
+    }
     options.and_then(|options| options.get("level")).and_then(Value::as_str).unwrap_or("finalized").to_owned()
 }
 

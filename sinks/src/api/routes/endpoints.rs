@@ -8,6 +8,7 @@ use serde::Serialize;
 use sluice_stages::batch::EndpointId;
 use sluice_stages::component::Endpoint;
 use sluice_stages::stage::{Label, Metric};
+use sluice_stages::yellowstone::health::EndpointState;
 use utoipa::ToSchema;
 
 use super::Shared;
@@ -21,8 +22,20 @@ pub(in crate::api) struct EndpointView {
     name: String,
     /// Where it stands, as the TOML says.
     region: Option<String>,
+    /// What it is doing: `connecting`, `active`, `standby` (slots only), `resting` (after failures) or `quarantined`.
+    state: &'static str,
     /// Whether its stream is open.
     connected: bool,
+    /// Half of the last minute's requests were answered within this, in milliseconds; none before the first.
+    round_trip_p50_ms: Option<f64>,
+    /// Ninety-nine in a hundred were.
+    round_trip_p99_ms: Option<f64>,
+    /// The share of requests and sessions that failed lately: 0 to 1.
+    error_rate: f64,
+    /// What went wrong last.
+    last_error: Option<String>,
+    /// What it says that it runs.
+    version: Option<String>,
     /// The highest slot that it has sent since it was connected.
     tip_slot: Option<u64>,
     /// How many slots it is behind the one that is furthest.
@@ -33,11 +46,11 @@ pub(in crate::api) struct EndpointView {
     repeats_total: u64,
     /// Its share of all first updates: 0 to 1.
     win_share: f64,
-    /// Updates that it sent, by kind.
+    /// Updates that its source has read, by kind; this and what follows count all endpoints of one source together.
     updates_total: BTreeMap<String, u64>,
-    /// Bytes that it sent.
+    /// Bytes that its source has read.
     bytes_total: u64,
-    /// Subscriptions that it accepted.
+    /// Subscriptions that were accepted.
     sessions_total: u64,
     /// Streams that ended, by reason.
     disconnects_total: BTreeMap<String, u64>,
@@ -89,13 +102,36 @@ impl Boards {
     }
 }
 
+/// The name of an endpoint's source: all of it, unless the source has several.
+fn source_of(endpoint: &str) -> &str {
+    endpoint.split('/').next().unwrap_or(endpoint)
+}
+
+/// A source of one endpoint says so itself; of several, each one's state does.
+fn is_connected(endpoint: &Endpoint, boards: &Boards) -> bool {
+    if source_of(&endpoint.name) == &*endpoint.name {
+        return boards.value(&endpoint.name, "source_connected") > 0;
+    }
+    matches!(endpoint.health.snapshot().state, EndpointState::Active | EndpointState::Standby)
+}
+
 fn view(endpoint: &Endpoint, boards: &Boards) -> EndpointView {
-    let node = &*endpoint.name;
+    let node = source_of(&endpoint.name);
+    let health = endpoint.health.snapshot();
+    let connected = is_connected(endpoint, boards);
+    let alone = node.len() == endpoint.name.len();
+    let tip = if alone { health.slot.max(boards.value(node, "source_tip_slot")) } else { health.slot };
     EndpointView {
-        name: node.to_owned(),
+        name: endpoint.name.to_string(),
+        state: health.state.name(),
+        round_trip_p50_ms: health.round_trip_ms.map(|latency| latency.p50),
+        round_trip_p99_ms: health.round_trip_ms.map(|latency| latency.p99),
+        error_rate: health.error_rate,
+        last_error: health.last_error.clone(),
+        version: health.version.clone(),
         region: endpoint.options.region.clone(),
-        connected: boards.value(node, "source_connected") > 0,
-        tip_slot: Some(boards.value(node, "source_tip_slot")).filter(|tip| *tip > 0),
+        connected,
+        tip_slot: Some(tip).filter(|tip| *tip > 0 && connected),
         behind_slots: None,
         wins_total: boards.of_endpoint(endpoint.id, "first_updates_total"),
         repeats_total: boards.of_endpoint(endpoint.id, "duplicate_updates_total"),
@@ -111,8 +147,8 @@ fn view(endpoint: &Endpoint, boards: &Boards) -> EndpointView {
 /// The names of all endpoints, and whether their streams are open.
 pub(in crate::api) fn connections(api: &Api) -> Vec<(String, bool)> {
     let boards = Boards::read(api);
-    let connected = |name: &str| boards.value(name, "source_connected") > 0;
-    api.watch.endpoints().iter().map(|one| (one.name.to_string(), connected(&one.name))).collect()
+    let connected = |one: &Endpoint| (one.name.to_string(), is_connected(one, &boards));
+    api.watch.endpoints().iter().map(connected).collect()
 }
 
 /// All endpoints now.

@@ -90,8 +90,8 @@ fn view(event: &Event, watch: &Watch) -> EventView {
         Event::GivenUp { first, last } => {
             ("given_up", Some(*first), Some(*last), None, "memory was short".to_owned())
         }
-        Event::CommitmentSwitched { level, .. } => {
-            ("commitment_switched", None, None, None, level.to_string())
+        Event::CommitmentSwitched { level, reason, .. } => {
+            ("commitment_switched", None, None, None, format!("{level}: {reason}"))
         }
         Event::Committed { dataset, first, last, rows } => {
             ("committed", Some(*first), Some(*last), None, format!("{dataset}: {rows} rows"))
