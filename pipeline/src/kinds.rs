@@ -1,6 +1,7 @@
 //! The table of kinds. A source, stage or sink exists for the rest of the program by its line in [`KINDS`]: dispatch on
 //! `type`, checks, `sluice list` and the JSON schema all read it.
 
+use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ use sluice_stages::stage::Flow;
 pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::yellowstone::YellowstoneOptions>(),
     kind::<sluice_stages::recording::ReplayOptions>(),
+    kind::<sluice_stages::backfill::RpcBlocksOptions>(),
+    kind::<sluice_stages::car::CarOptions>(),
     kind::<sluice_stages::merge::MergeOptions>(),
     kind::<sluice_stages::spool::SpoolOptions>(),
     kind::<sluice_stages::dedupe::DedupeOptions>(),
@@ -75,7 +78,6 @@ fn read<C: Component + Send + 'static>(
     replaced: &[Replaced],
 ) -> Outcome<Box<dyn AnyOptions>> {
     let read: Outcome<C> = options::read(title, table, replaced);
-    let erase = |options: C| -> Box<dyn AnyOptions> { Box::new(Erased(options)) };
     Outcome { options: read.options.map(erase), found: read.found }
 }
 
@@ -168,6 +170,9 @@ pub trait AnyOptions: Send {
     /// All options with their values, defaults included and secrets left out.
     fn resolved(&self) -> Value;
 
+    /// The options as their own type, a [`Component`].
+    fn as_any(&self) -> &dyn Any;
+
     /// Makes the node; see [`Component::build`].
     ///
     /// # Errors
@@ -183,7 +188,12 @@ impl fmt::Debug for dyn AnyOptions {
 
 struct Erased<C>(C);
 
-impl<C: Component + Send> AnyOptions for Erased<C> {
+/// Options whatever their kind, from those of one kind.
+pub(crate) fn erase<C: Component + Send + 'static>(options: C) -> Box<dyn AnyOptions> {
+    Box::new(Erased(options))
+}
+
+impl<C: Component + Send + 'static> AnyOptions for Erased<C> {
     fn problems(&self) -> Vec<Problem> {
         self.0.problems()
     }
@@ -195,6 +205,10 @@ impl<C: Component + Send> AnyOptions for Erased<C> {
     fn resolved(&self) -> Value {
         // Options are what TOML can hold, and JSON can hold all of that.
         serde_json::to_value(&self.0).unwrap_or_default()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        &self.0
     }
 
     fn build(self: Box<Self>, context: &mut BuildContext) -> Result<Node, BuildError> {

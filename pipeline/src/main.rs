@@ -39,6 +39,10 @@ enum Command {
     Record(commands::record::RecordArgs),
     /// Run the example pipeline on a simulated cluster, and check what came out.
     Demo(commands::demo::DemoArgs),
+    /// Write the files of past slots, fetched by RPC; exit code 4 if some can't be had.
+    Backfill(commands::backfill::BackfillArgs),
+    /// Find the files that an output folder lacks, and fetch them.
+    Repair(commands::repair::RepairArgs),
     /// Audit an output folder offline; exit code 1 if it does not keep its promises.
     Verify(commands::verify::VerifyArgs),
     /// Prove the slots of recorded streams by their proof-of-history chains; exit code 1 if one breaks.
@@ -68,6 +72,8 @@ fn main() -> ExitCode {
         Command::Run(args) => on_runtime(commands::run::run(args)),
         Command::Record(args) => on_runtime(commands::record::run(args)),
         Command::Demo(args) => on_runtime(commands::demo::run(args)),
+        Command::Backfill(args) => on_runtime(commands::backfill::run(args)),
+        Command::Repair(args) => on_runtime(commands::repair::run(args)),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Prove(args) => commands::prove::run(&args),
         Command::Cluster(args) => on_runtime(commands::cluster::run(args)),

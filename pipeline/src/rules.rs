@@ -33,7 +33,8 @@ impl Wanted {
                 .as_ref()
                 .is_none_or(|options| options.resolved().get(option).is_none_or(|is| shows(is, value)))
         };
-        draft.kind_name() == self.kind && self.option.is_none_or(has)
+        let is_whole = self.kind == "recovery" && WHOLE_SOURCES.contains(&draft.kind_name());
+        is_whole || draft.kind_name() == self.kind && self.option.is_none_or(has)
     }
 }
 
@@ -44,6 +45,8 @@ fn shows(value: &Value, text: &str) -> bool {
         None => value.to_string().as_str() == text,
     }
 }
+/// Sources whose slots come whole, so that there is nothing to recover behind them.
+const WHOLE_SOURCES: [&str; 2] = ["rpc_blocks", "car"];
 
 #[derive(Debug, Clone, Copy)]
 enum Demand {

@@ -4,11 +4,13 @@
 pub mod account;
 pub mod alert;
 pub mod alert_evaluator;
+pub mod backfill;
 pub mod batch;
 pub mod batcher;
 pub mod block;
 pub mod budget;
 pub mod candidates;
+pub mod car;
 mod chain;
 pub mod commitment;
 pub mod component;

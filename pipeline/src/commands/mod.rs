@@ -1,6 +1,7 @@
 //! What the binary can be asked to do: one file for each command, with its arguments.
 
 mod api_client;
+pub mod backfill;
 pub mod cluster;
 pub mod config;
 pub mod demo;
@@ -9,6 +10,7 @@ pub mod graph;
 pub mod list;
 pub mod prove;
 pub mod record;
+pub mod repair;
 pub mod run;
 pub mod tap;
 pub mod top;

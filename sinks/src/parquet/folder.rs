@@ -222,6 +222,11 @@ impl Listing {
         committed
     }
 
+    /// First slots of the ranges that there is a file of `dataset` for, rising.
+    pub(crate) fn of(&self, dataset: Dataset) -> impl Iterator<Item = Slot> {
+        self.ranges.get(&dataset).into_iter().flatten().copied()
+    }
+
     /// The first slot of the earliest range of blocks.
     fn earliest(&self) -> Option<Slot> {
         self.ranges.get(&Dataset::Blocks)?.first().copied()

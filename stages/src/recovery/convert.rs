@@ -91,7 +91,8 @@ pub fn block(slot: Slot, answer: Value) -> Result<Vec<Frame>, ConvertError> {
     Ok(frames)
 }
 
-fn frame(filters: Vec<String>, update: UpdateOneof) -> Result<Frame, FrameError> {
+/// The frame of an update, as a server encodes it.
+pub(crate) fn frame(filters: Vec<String>, update: UpdateOneof) -> Result<Frame, FrameError> {
     let update = proto::SubscribeUpdate { filters, update_oneof: Some(update), created_at: None };
     Frame::try_new(Bytes::from(update.encode_to_vec()))
 }

@@ -326,6 +326,14 @@ impl RpcFetcher {
         self.ask(RpcRequest::GetSlot, params, 0).await
     }
 
+    /// When the block of `slot` was made, in seconds since the unix epoch; `None` if the node does not know.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn block_time(&self, slot: Slot) -> Result<Option<i64>, FetchError> {
+        self.ask(RpcRequest::GetBlockTime, json!([slot]), slot).await
+    }
+
     /// Whether the node is not left alone because it failed repeatedly.
     pub fn is_healthy(&self) -> bool {
         lock(&self.breaker).is_closed()

@@ -3,6 +3,7 @@
 //!
 //! One binary, so that it is linked once; a file for each promise or danger.
 
+mod backfill;
 mod failover;
 mod hostile;
 mod lies;

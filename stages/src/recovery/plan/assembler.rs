@@ -13,7 +13,7 @@ use crate::slot::{Hash, Slot};
 use crate::transaction::{Transaction, check};
 
 /// Makes blocks of what fetches bring.
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     /// What the pipeline's sources subscribe to.
     scope: Scope,
     /// What filtered subscriptions ask for.
@@ -23,12 +23,12 @@ pub(super) struct Assembler {
 
 impl Assembler {
     /// An assembler for what sources subscribe to.
-    pub(super) fn new(scope: Scope, filters: TransactionFilters) -> Self {
+    pub(crate) fn new(scope: Scope, filters: TransactionFilters) -> Self {
         Self { scope, filters, scratch: Transaction::default() }
     }
 
     /// Puts a fetched slot together by the ledger's rules. A replay brings every version that was executed to its end.
-    pub(super) fn assemble(
+    pub(crate) fn assemble(
         &mut self,
         slot: Slot,
         way: Way,

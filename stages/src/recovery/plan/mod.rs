@@ -13,7 +13,7 @@
 //! (`chain`).
 
 mod answers;
-mod assembler;
+pub(crate) mod assembler;
 mod choice;
 mod search;
 

@@ -1,6 +1,7 @@
 //! Ledgers: what is on the simulated chain, slot by slot, in the order in which it is played.
 
 mod block;
+pub mod car;
 mod confirmed_block;
 mod generated;
 mod get_block;

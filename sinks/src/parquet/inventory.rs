@@ -1,0 +1,154 @@
+//! What an output folder holds and what it lacks, read without touching it: for those who fill it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use sluice_stages::component::BuildError;
+use sluice_stages::slot::Slot;
+
+use super::dataset::{Dataset, Track};
+use super::folder::{Listing, SETTINGS_FILE, Settings};
+use super::range::CommitRange;
+
+/// The listing of a folder.
+#[derive(Debug)]
+pub struct Inventory {
+    commit_slots: u64,
+    listing: Listing,
+}
+
+/// A dataset that lacks ranges which others have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lag {
+    /// The dataset.
+    pub dataset: Dataset,
+    /// Whether blocks alone can bring it back: entries and accounts are in no archive.
+    pub is_recoverable: bool,
+    /// The ranges.
+    pub ranges: Vec<CommitRange>,
+}
+
+impl Inventory {
+    /// Lists the folder at `root`. One that is not there, or was never used, holds nothing; its files would be of
+    /// `commit_slots` slots.
+    ///
+    /// # Errors
+    /// If something in it can't be read.
+    pub fn read(root: &Path, commit_slots: u64) -> Result<Self, BuildError> {
+        let commit_slots = settings(root)?.map_or(commit_slots, |settings| settings.commit_slots);
+        Ok(Self { commit_slots, listing: Listing::read(root, commit_slots)? })
+    }
+
+    /// Slots of a file.
+    pub fn commit_slots(&self) -> u64 {
+        self.commit_slots
+    }
+
+    /// The range of `slot`.
+    pub fn range_of(&self, slot: Slot) -> CommitRange {
+        CommitRange::containing(slot, self.commit_slots)
+    }
+
+    /// From the first slot to the last one of the ranges of which there is anything.
+    pub fn extent(&self) -> Option<(Slot, Slot)> {
+        let all = || Dataset::ALL.into_iter().flat_map(|dataset| self.listing.of(dataset));
+        let (first, last) = (all().min()?, all().max()?);
+        Some((first, self.range_of(last).last))
+    }
+
+    /// The ranges between two slots, their own ranges included, whose blocks and transactions are not all there.
+    pub fn missing(&self, first: Slot, last: Slot) -> Vec<CommitRange> {
+        let committed = self.listing.committed();
+        self.ranges(first, last).filter(|range| !committed.contains(&range.first)).collect()
+    }
+
+    /// The datasets that lack ranges which the blocks are there for. One that has no file at all was not subscribed to.
+    pub fn lags(&self) -> Vec<Lag> {
+        let blocks: Vec<Slot> = self.listing.of(Dataset::Blocks).collect();
+        let lag = |dataset: Dataset| {
+            let there: Vec<Slot> = self.listing.of(dataset).collect();
+            let lacking = blocks.iter().filter(|first| there.binary_search(first).is_err());
+            let ranges: Vec<CommitRange> = lacking.map(|&first| self.range_of(first)).collect();
+            let lags = !there.is_empty() && !ranges.is_empty();
+            lags.then_some(Lag { dataset, is_recoverable: dataset.track() == Track::Content, ranges })
+        };
+        Dataset::ALL.into_iter().filter_map(lag).collect()
+    }
+
+    fn ranges(&self, first: Slot, last: Slot) -> impl Iterator<Item = CommitRange> + use<> {
+        let ranges = std::iter::successors(Some(self.range_of(first)), |range| Some(range.next()));
+        ranges.take_while(move |range| range.first <= last)
+    }
+}
+
+fn settings(root: &Path) -> Result<Option<Settings>, BuildError> {
+    let path = root.join(SETTINGS_FILE);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(|source| BuildError::Io { path: path.clone(), source })?,
+    };
+    let settings: Settings = serde_json::from_str(&text)
+        .map_err(|error| BuildError::Other(format!("{}: {error}", path.display())))?;
+    if settings.commit_slots == 0 {
+        return Err(BuildError::Other(format!("{}: commit_slots is 0", path.display())));
+    }
+    Ok(Some(settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(root: &Path, dataset: Dataset, slots: &[Slot]) {
+        for &slot in slots {
+            let path = root.join(CommitRange::containing(slot, 10).path(dataset));
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "").expect("written");
+        }
+    }
+
+    fn firsts(ranges: &[CommitRange]) -> Vec<Slot> {
+        ranges.iter().map(|range| range.first).collect()
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_lacks_everything() {
+        let root = tempfile::tempdir().expect("a folder");
+        let inventory = Inventory::read(&root.path().join("none"), 10).expect("nothing to read");
+        assert_eq!(inventory.extent(), None);
+        assert_eq!(firsts(&inventory.missing(15, 30)), [10, 20, 30]);
+        assert_eq!(inventory.lags(), []);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_range_and_what_lags_by_dataset() {
+        let root = tempfile::tempdir().expect("a folder");
+        touch(root.path(), Dataset::Blocks, &[0, 10, 30]);
+        touch(root.path(), Dataset::Transactions, &[0, 30]);
+        touch(root.path(), Dataset::Entries, &[30]);
+        let inventory = Inventory::read(root.path(), 10).expect("readable");
+        assert_eq!(inventory.extent(), Some((0, 39)));
+        assert_eq!(firsts(&inventory.missing(0, 39)), [10, 20]);
+        let lags: Vec<_> = inventory
+            .lags()
+            .iter()
+            .map(|lag| (lag.dataset, lag.is_recoverable, firsts(&lag.ranges)))
+            .collect();
+        assert_eq!(
+            lags,
+            [(Dataset::Transactions, true, vec![10]), (Dataset::Entries, false, vec![0, 10])],
+            "no file of the others means that nobody subscribed to them"
+        );
+    }
+
+    #[test]
+    fn the_folders_own_settings_win() {
+        let root = tempfile::tempdir().expect("a folder");
+        let settings = r#"{"format_version":1,"commit_slots":25,"keys":"base58","compression_level":1,"datasets":["blocks"]}"#;
+        fs::write(root.path().join(SETTINGS_FILE), settings).expect("written");
+        assert_eq!(Inventory::read(root.path(), 10).expect("readable").commit_slots(), 25);
+        fs::write(root.path().join(SETTINGS_FILE), "{}").expect("written");
+        assert!(Inventory::read(root.path(), 10).is_err());
+    }
+}

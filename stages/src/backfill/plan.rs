@@ -1,0 +1,549 @@
+//! What a backfill asks for next, and what it lets out: a pure state machine.
+//!
+//! Answers and the time go in, questions ([`Ask`]), blocks and events come out. One stretch of slots after the other is
+//! worked on, from the bottom up. Lists say which slots to ask for; the parent link of each block says which of them there
+//! are: a parent that was not listed is asked for, too, and what a link passes over is proven to be skipped. A block goes
+//! out when the block before it is its parent, by slot and by hash, so what goes out is one chain.
+//!
+//! ```text
+//!           tail          lowest search                       at most `window` blocks wait
+//!   ─ ■ ─ ■ ─ ■ ········· ○ ──── ● ──── ● ──── ○              ■ let out  ● arrived  ○ wanted
+//!                         └ asked for first: it holds up all others
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+
+use super::concurrency::Concurrency;
+use super::options::SlotRange;
+use super::search::{Search, State, backoff};
+use crate::block::Block;
+use crate::slot::{Hash, Slot, Timestamp};
+use crate::stage::{Event, Metric};
+
+/// Slots listed at once: a second's answer at most nodes, and few enough to be remembered.
+const LIST_SLOTS: u64 = 1_000;
+
+/// Slots beyond the end of a stretch that are listed with it, to find the block that proves the end.
+const BEYOND_SLOTS: u64 = 32;
+
+/// Blocks that may wait, as a multiple of the questions under way. The memory budget bounds their bytes.
+const WINDOW_ROUNDS: usize = 4;
+
+/// Tries of a slot that the node calls skipped while no later block tells, as a multiple of `max_retries`.
+const PATIENCE_WITH_CLAIMS: u32 = 4;
+
+/// Looks for a block between the end of a stretch and the tip before the stretch is called unfinished.
+const MAX_LOOKS_BEYOND: u32 = 3;
+
+/// How long the node may be silent before the backfill ends: longer than a restart. What is there stays.
+const MAX_SILENCE: Duration = Duration::from_secs(120);
+
+/// A question for the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ask {
+    /// The newest finalized slot.
+    Tip,
+    /// Which slots have a block.
+    List {
+        /// The first slot.
+        first: Slot,
+        /// The last.
+        last: Slot,
+    },
+    /// The block of a slot.
+    Block(Slot),
+}
+
+/// What came of a question.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The newest finalized slot.
+    Tip(Slot),
+    /// The slots with a block.
+    Slots(Vec<Slot>),
+    /// The block.
+    Block(Arc<Block>),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why a question failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Whose fault it is.
+    pub kind: FailureKind,
+    /// What was said.
+    pub reason: String,
+    /// When to come back at the earliest, if that is known.
+    pub retry_after: Option<Duration>,
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The node wants to be asked less, or is left alone for a while.
+    Pushback,
+    /// The node did not answer.
+    Silence,
+    /// The node calls the slot skipped, which proves nothing.
+    ClaimedSkipped,
+    /// What came is not what was asked for.
+    Slot,
+    /// The node does not have it any more.
+    Gone,
+    /// The node refuses.
+    Refused,
+}
+
+/// How much is asked for, and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Slots that stand and fall together.
+    pub commit_slots: u64,
+    /// Questions under way at a time, at most.
+    pub max_in_flight: usize,
+    /// Tries before a slot is called a hole.
+    pub max_retries: u32,
+    /// Holes before the backfill ends.
+    pub max_holes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    blocks: u64,
+    skips_proven: u64,
+    settled_slots: u64,
+    failures: u64,
+    pushbacks: u64,
+    holes: u64,
+}
+
+/// The list of slots that is known so far of the stretch under way.
+#[derive(Debug)]
+struct Listing {
+    /// The first slot that is not listed.
+    next: Slot,
+    due: Timestamp,
+    in_flight: bool,
+    attempts: u32,
+    looks_beyond: u32,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Planner {
+    bounds: Bounds,
+    stretches: VecDeque<SlotRange>,
+    tip: Option<Slot>,
+    listing: Listing,
+    searches: BTreeMap<Slot, Search>,
+    /// The last block of the stretch that went out.
+    tail: Option<(Slot, Hash)>,
+    ready: VecDeque<Arc<Block>>,
+    events: Vec<Event>,
+    in_flight: usize,
+    concurrency: Concurrency,
+    answered_at: Timestamp,
+    fatal: Option<String>,
+    random: SmallRng,
+    counters: Counters,
+}
+
+impl Planner {
+    /// A planner for `ranges`, which rise and don't overlap. `random` draws the jitter.
+    pub fn new(bounds: Bounds, ranges: Vec<SlotRange>, now: Timestamp, random: SmallRng) -> Self {
+        let mut planner = Self {
+            bounds,
+            stretches: ranges.into(),
+            tip: None,
+            listing: Listing { next: 0, due: now, in_flight: false, attempts: 0, looks_beyond: 0 },
+            searches: BTreeMap::new(),
+            tail: None,
+            ready: VecDeque::new(),
+            events: Vec::new(),
+            in_flight: 0,
+            concurrency: Concurrency::new(bounds.max_in_flight),
+            answered_at: now,
+            fatal: None,
+            random,
+            counters: Counters::default(),
+        };
+        planner.begin_stretch(now);
+        planner
+    }
+
+    /// Whether there is nothing left to ask for or to let out.
+    pub fn is_done(&self) -> bool {
+        self.stretches.is_empty() && self.ready.is_empty() && self.events.is_empty()
+    }
+
+    /// Why the backfill can't go on, if it can't.
+    pub fn fatal(&self) -> Option<&str> {
+        self.fatal.as_deref()
+    }
+
+    /// The next block to let out.
+    pub fn next_block(&mut self) -> Option<Arc<Block>> {
+        self.ready.pop_front()
+    }
+
+    /// What an operator may want to read about.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The next question, if there is one and room for it. Without `has_room` in memory only the block that all others
+    /// wait for is asked for.
+    pub fn next_ask(&mut self, now: Timestamp, has_room: bool) -> Option<Ask> {
+        let stretch = *self.stretches.front()?;
+        if self.in_flight >= self.concurrency.allowed() || self.fatal.is_some() {
+            return None;
+        }
+        let ask = match self.tip {
+            None => self.list_due(now).then_some(Ask::Tip),
+            Some(tip) => {
+                let list = self.next_list(stretch, tip, now);
+                list.or_else(|| self.next_search(now, has_room).map(Ask::Block))
+            }
+        }?;
+        match ask {
+            Ask::Tip | Ask::List { .. } => self.listing.in_flight = true,
+            Ask::Block(slot) => {
+                let search = self.searches.get_mut(&slot)?;
+                search.state = State::InFlight { since: now };
+            }
+        }
+        self.in_flight += 1;
+        Some(ask)
+    }
+
+    /// Takes an answer in.
+    pub fn on_answer(&mut self, now: Timestamp, ask: Ask, answer: Answer) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match (ask, answer) {
+            (_, Answer::Failed(failure)) => self.on_failed(now, ask, failure),
+            (Ask::Tip, Answer::Tip(tip)) => {
+                self.on_answered(now);
+                self.tip = Some(tip);
+                self.listing = Listing { in_flight: false, attempts: 0, due: now, ..self.listing };
+            }
+            (Ask::List { first, last }, Answer::Slots(slots)) => {
+                self.on_answered(now);
+                self.on_listed(now, first, last, &slots);
+            }
+            (Ask::Block(slot), Answer::Block(block)) => {
+                self.on_answered(now);
+                self.on_block(now, slot, block);
+            }
+            (ask, _) => tracing::debug!(?ask, "an answer to another question"),
+        }
+        self.advance(now);
+    }
+
+    /// Shows the metrics.
+    pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        let waiting = self.searches.values().filter(|search| search.block().is_some()).count();
+        show(Metric::new("backfill_slots_total", self.counters.settled_slots));
+        show(Metric::new("backfill_blocks_total", self.counters.blocks));
+        show(Metric::new("backfill_skips_proven_total", self.counters.skips_proven));
+        show(Metric::new("backfill_failures_total", self.counters.failures));
+        show(Metric::new("backfill_pushbacks_total", self.counters.pushbacks));
+        show(Metric::new("backfill_waiting_blocks", waiting as u64));
+        show(Metric::new("backfill_in_flight", self.in_flight as u64));
+        show(Metric::new("backfill_concurrency", self.concurrency.allowed() as u64));
+        show(Metric::new("holes", self.counters.holes));
+    }
+
+    /// Blocks that may wait for an earlier one: as many as come while one that failed is waited for.
+    fn window(&self) -> usize {
+        self.bounds.max_in_flight.saturating_mul(WINDOW_ROUNDS).max(2)
+    }
+
+    fn list_due(&self, now: Timestamp) -> bool {
+        !self.listing.in_flight && self.listing.due <= now
+    }
+
+    /// More slots are listed when those that are known run out, and until one beyond the end is known.
+    fn next_list(&self, stretch: SlotRange, tip: Slot, now: Timestamp) -> Option<Ask> {
+        // One that failed may be made up: another one behind it tells.
+        let mut beyond = self.searches.range(stretch.last.saturating_add(1)..);
+        let knows_end = beyond.any(|(_, search)| search.attempts == 0 || search.block().is_some());
+        let next = self.listing.next;
+        if knows_end || self.searches.len() > self.window() || !self.list_due(now) || next > tip {
+            return None;
+        }
+        let end = match next <= stretch.last {
+            true => stretch.last.saturating_add(BEYOND_SLOTS),
+            false => Slot::MAX,
+        };
+        Some(Ask::List { first: next, last: tip.min(end).min(next.saturating_add(LIST_SLOTS - 1)) })
+    }
+
+    fn next_search(&self, now: Timestamp, has_room: bool) -> Option<Slot> {
+        let within = if has_room { self.window() } else { 1 };
+        let mut within = self.searches.iter().take(within);
+        within.find(|(_, search)| search.is_due(now)).map(|(&slot, _)| slot)
+    }
+
+    fn on_answered(&mut self, now: Timestamp) {
+        self.answered_at = now;
+        self.concurrency.on_answer();
+    }
+
+    fn on_listed(&mut self, now: Timestamp, first: Slot, last: Slot, slots: &[Slot]) {
+        let Some(stretch) = self.stretches.front().copied() else { return };
+        self.listing.in_flight = false;
+        if first != self.listing.next {
+            // The stretch that it was for is over.
+            return;
+        }
+        self.listing = Listing { next: last.saturating_add(1), attempts: 0, due: now, ..self.listing };
+        let after_tail = self.tail.map_or(stretch.first, |(tail, _)| tail + 1);
+        let within = slots.iter().copied().filter(|slot| (after_tail..=stretch.last).contains(slot));
+        let beyond = slots.iter().copied().find(|&slot| slot > stretch.last);
+        for slot in within.chain(beyond) {
+            self.want(now, slot);
+        }
+    }
+
+    fn want(&mut self, now: Timestamp, slot: Slot) {
+        self.searches.entry(slot).or_insert_with(|| Search::new(now));
+    }
+
+    fn on_block(&mut self, now: Timestamp, slot: Slot, block: Arc<Block>) {
+        if !self.searches.contains_key(&slot) {
+            return;
+        }
+        if let Err(reason) = self.check_links(&block) {
+            return self.on_try_failed(now, slot, FailureKind::Slot, reason.to_owned(), None);
+        }
+        let parent = block.meta.parent_slot;
+        let passed_over: Vec<Slot> = self.between(parent, slot).map(|(at, _)| at).collect();
+        for slot in passed_over {
+            self.searches.remove(&slot);
+        }
+        if self.is_wanted_as_parent(parent, slot) {
+            self.want(now, parent);
+        }
+        if let Some(search) = self.searches.get_mut(&slot) {
+            search.state = State::Arrived(block);
+        }
+    }
+
+    /// What a block's links say against those that are there.
+    fn check_links(&self, block: &Block) -> Result<(), &'static str> {
+        let (slot, meta) = (block.slot(), &block.meta);
+        if meta.parent_slot >= slot && slot != 0 {
+            return Err("its parent is not before it");
+        }
+        if let Some((tail, hash)) = self.tail
+            && (meta.parent_slot < tail || (meta.parent_slot == tail && meta.parent_blockhash != hash))
+        {
+            return Err("it does not follow from the block before it");
+        }
+        if self.between(meta.parent_slot, slot).any(|(_, search)| search.block().is_some()) {
+            return Err("it passes over a block that the node has, too");
+        }
+        Ok(())
+    }
+
+    /// What is searched for between a parent and its child.
+    fn between(&self, parent: Slot, child: Slot) -> impl Iterator<Item = (Slot, &Search)> {
+        let below = self.searches.range(..child).rev().map(|(&slot, search)| (slot, search));
+        below.take_while(move |(slot, _)| *slot > parent)
+    }
+
+    /// Whether a parent belongs to the stretch and did not go out yet.
+    fn is_wanted_as_parent(&self, parent: Slot, child: Slot) -> bool {
+        let first = self.stretches.front().map_or(Slot::MAX, |stretch| stretch.first);
+        child != 0 && parent >= first && self.tail.is_none_or(|(tail, _)| parent > tail)
+    }
+
+    fn on_failed(&mut self, now: Timestamp, ask: Ask, failure: Failure) {
+        self.counters.failures += 1;
+        match failure.kind {
+            FailureKind::Pushback | FailureKind::Silence => {
+                self.counters.pushbacks += u64::from(failure.kind == FailureKind::Pushback);
+                self.concurrency.on_pushback(now);
+            }
+            // The node is there, and that is what it says.
+            _ => self.answered_at = now,
+        }
+        if now.since(self.answered_at) > MAX_SILENCE {
+            self.fatal = Some(format!(
+                "the RPC node has not answered for {} s: {}; what is there stays, start again when it is back",
+                MAX_SILENCE.as_secs(),
+                failure.reason
+            ));
+        }
+        let Failure { kind, reason, retry_after } = failure;
+        match ask {
+            Ask::Block(slot) => self.on_try_failed(now, slot, kind, reason, retry_after),
+            Ask::Tip | Ask::List { .. } => self.on_list_failed(now, kind, &reason, retry_after),
+        }
+    }
+
+    fn on_list_failed(&mut self, now: Timestamp, kind: FailureKind, reason: &str, retry: Option<Duration>) {
+        self.listing.in_flight = false;
+        self.listing.attempts += 1;
+        let gone = matches!(kind, FailureKind::Gone | FailureKind::Refused);
+        if gone && self.listing.attempts > self.bounds.max_retries {
+            self.fatal = Some(format!("the RPC node lists no slots: {reason}"));
+        }
+        let wait = backoff(self.listing.attempts, &mut self.random);
+        self.listing.due = now.after(wait.max(retry.unwrap_or_default()));
+    }
+
+    fn on_try_failed(
+        &mut self,
+        now: Timestamp,
+        slot: Slot,
+        kind: FailureKind,
+        reason: String,
+        retry: Option<Duration>,
+    ) {
+        let answered_at = self.answered_at;
+        let Some(search) = self.searches.get_mut(&slot) else { return };
+        let answers_others = match search.state {
+            State::InFlight { since } => answered_at > since,
+            State::Due(_) | State::Arrived(_) => false,
+        };
+        let counts = match kind {
+            FailureKind::Pushback => false,
+            // A node that is away says nothing of the slot; one that answers all other questions does.
+            FailureKind::Silence => answers_others,
+            _ => true,
+        };
+        search.attempts += u32::from(counts);
+        let wait = backoff(search.attempts, &mut self.random);
+        search.state = State::Due(now.after(wait.max(retry.unwrap_or_default())));
+        let attempts = search.attempts;
+        if self.stretches.front().is_some_and(|stretch| slot > stretch.last) && !self.listing.in_flight {
+            self.listing.next = slot.saturating_add(1);
+        }
+        if counts && self.is_lost(slot, kind, attempts) {
+            self.open_hole(now, slot, reason);
+        }
+    }
+
+    /// Whether a slot is given up. One that the node calls skipped may be just that, which the next block will tell.
+    fn is_lost(&self, slot: Slot, kind: FailureKind, attempts: u32) -> bool {
+        let mut later = self.searches.range(slot.saturating_add(1)..);
+        let is_named = later.next().is_some_and(|(_, search)| search.block().is_some());
+        let patience = if is_named { 1 } else { PATIENCE_WITH_CLAIMS };
+        match kind {
+            FailureKind::Gone => true,
+            FailureKind::ClaimedSkipped => attempts > self.bounds.max_retries.saturating_mul(patience),
+            _ => attempts > self.bounds.max_retries,
+        }
+    }
+
+    /// Gives up the commit range of `slot` and goes on behind it.
+    fn open_hole(&mut self, now: Timestamp, slot: Slot, reason: String) {
+        let Some(stretch) = self.stretches.front_mut() else { return };
+        let within = slot.min(stretch.last);
+        let last = within - within % self.bounds.commit_slots + (self.bounds.commit_slots - 1);
+        let begun = self.tail.map_or(stretch.first, |(tail, _)| tail + 1);
+        self.events.push(Event::HoleOpened { slot, reason: reason.clone() });
+        self.counters.holes += 1;
+        self.counters.settled_slots += last.min(stretch.last).saturating_sub(begun) + 1;
+        if self.counters.holes >= self.bounds.max_holes {
+            self.fatal = Some(format!("{} holes, the last one because {reason}", self.counters.holes));
+        }
+        if last >= stretch.last {
+            return self.end_stretch(now);
+        }
+        stretch.first = last + 1;
+        self.tail = None;
+        self.searches = self.searches.split_off(&(last + 1));
+        self.listing.next = self.listing.next.max(last + 1);
+    }
+
+    /// Lets out what is linked to what went out, and looks whether the stretch is over.
+    fn advance(&mut self, now: Timestamp) {
+        while let Some(stretch) = self.stretches.front().copied() {
+            let Some(entry) = self.searches.first_entry() else { break };
+            let slot = *entry.key();
+            let Some(block) = entry.get().block().filter(|block| follows(block, self.tail, stretch)) else {
+                break;
+            };
+            let (block, begun) = (Arc::clone(block), self.tail.map_or(stretch.first, |(tail, _)| tail + 1));
+            entry.remove();
+            self.let_out(block, begun, stretch);
+            if slot > stretch.last {
+                self.end_stretch(now);
+            }
+        }
+        self.shrink();
+        self.end_if_unfinished(now);
+    }
+
+    fn let_out(&mut self, block: Arc<Block>, begun: Slot, stretch: SlotRange) {
+        let slot = block.slot();
+        self.counters.settled_slots += slot.min(stretch.last).saturating_add(1).saturating_sub(begun);
+        self.counters.skips_proven += slot.min(stretch.last.saturating_add(1)).saturating_sub(begun);
+        self.counters.blocks += u64::from(slot <= stretch.last);
+        self.tail = Some((slot, block.blockhash()));
+        self.ready.push_back(block);
+    }
+
+    /// Blocks beyond the window go, the latest first, and are fetched again: a list with gaps leads to parents one by one.
+    fn shrink(&mut self) {
+        let arrived = self.searches.values().filter(|search| search.block().is_some()).count();
+        let excess = arrived.saturating_sub(self.window());
+        let latest = self.searches.values_mut().rev().filter(|search| search.block().is_some());
+        for search in latest.take(excess) {
+            search.state = State::Due(Timestamp(0));
+        }
+    }
+
+    /// Nothing is wanted, nothing is left to be listed, and no block beyond the end is final: that's all there is yet.
+    fn end_if_unfinished(&mut self, now: Timestamp) {
+        let (Some(stretch), Some(tip)) = (self.stretches.front().copied(), self.tip) else { return };
+        if !self.searches.is_empty() || self.listing.next <= tip || self.listing.in_flight {
+            return;
+        }
+        self.listing.looks_beyond += 1;
+        if self.listing.looks_beyond < MAX_LOOKS_BEYOND {
+            // A list may lie, and the chain goes on: look again behind the last block that is known.
+            self.listing.next = self.tail.map_or(stretch.first, |(tail, _)| tail + 1).min(self.listing.next);
+            self.listing.due = now.after(backoff(self.listing.looks_beyond, &mut self.random));
+            self.tip = None;
+            return;
+        }
+        self.open_hole(
+            now,
+            stretch.last,
+            format!("no final block follows it yet; the chain is final up to {tip}"),
+        );
+    }
+
+    fn end_stretch(&mut self, now: Timestamp) {
+        self.stretches.pop_front();
+        self.begin_stretch(now);
+    }
+
+    fn begin_stretch(&mut self, now: Timestamp) {
+        let next = self.stretches.front().map_or(Slot::MAX, |stretch| stretch.first);
+        let in_flight = self.listing.in_flight;
+        self.listing = Listing { next, due: now, in_flight, attempts: 0, looks_beyond: 0 };
+        self.searches.clear();
+        self.tail = None;
+    }
+}
+
+/// Whether a block is the next one of the chain behind `tail`, or the first one of a stretch.
+fn follows(block: &Block, tail: Option<(Slot, Hash)>, stretch: SlotRange) -> bool {
+    match tail {
+        Some((tail, hash)) => block.meta.parent_slot == tail && block.meta.parent_blockhash == hash,
+        // Genesis is its own parent.
+        None => block.meta.parent_slot < stretch.first || block.slot() == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

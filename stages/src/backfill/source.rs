@@ -1,0 +1,164 @@
+//! The task around the planner: asks what it wants asked, sends on what it lets out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::maker::BlockMaker;
+use super::options::SlotRange;
+use super::plan::{Answer, Ask, Bounds, Failure, FailureKind, Planner};
+use crate::batch::Item;
+use crate::edge::Outbox;
+use crate::node::{NodeContext, NodeError, Source};
+use crate::recovery::rpc::{FetchError, RpcFetcher, RpcOptions};
+use crate::slot::{Commitment, Slot};
+
+/// How often the planner looks for what has become due.
+const TICK: Duration = Duration::from_millis(50);
+
+/// The source.
+pub(super) struct RpcBlocks {
+    rpc: RpcOptions,
+    ranges: Vec<SlotRange>,
+    bounds: Bounds,
+    maker: BlockMaker,
+}
+
+impl RpcBlocks {
+    pub(super) fn new(rpc: RpcOptions, ranges: Vec<SlotRange>, bounds: Bounds, maker: BlockMaker) -> Self {
+        Self { rpc, ranges, bounds, maker }
+    }
+}
+
+impl Source for RpcBlocks {
+    fn run(
+        self: Box<Self>,
+        outbox: Outbox,
+        context: NodeContext,
+    ) -> BoxFuture<'static, Result<(), NodeError>> {
+        Box::pin(async move { Loop::try_new(*self, outbox, context)?.run().await })
+    }
+}
+
+/// What all questions share.
+struct Asker {
+    rpc: RpcFetcher,
+    maker: Arc<BlockMaker>,
+    budget: Arc<crate::budget::Budget>,
+    clock: crate::node::Clock,
+}
+
+struct Loop {
+    planner: Planner,
+    asker: Arc<Asker>,
+    asks: JoinSet<(Ask, Answer)>,
+    outbox: Outbox,
+    context: NodeContext,
+    first: Slot,
+}
+
+impl Loop {
+    fn try_new(source: RpcBlocks, outbox: Outbox, context: NodeContext) -> Result<Self, NodeError> {
+        let RpcBlocks { rpc, ranges, bounds, maker } = source;
+        let rpc =
+            RpcFetcher::try_new(&rpc, context.clock).map_err(|error| NodeError::Fatal(error.to_string()))?;
+        let first = ranges.first().map_or(0, |range| range.first);
+        let now = context.clock.now();
+        let planner = Planner::new(bounds, ranges, now, SmallRng::seed_from_u64(now.0));
+        let (budget, clock) = (Arc::clone(&context.budget), context.clock);
+        let asker = Arc::new(Asker { rpc, maker: Arc::new(maker), budget, clock });
+        Ok(Self { planner, asker, asks: JoinSet::new(), outbox, context, first })
+    }
+
+    async fn run(mut self) -> Result<(), NodeError> {
+        self.outbox.send(vec![Item::Begin(self.first)]).await?;
+        let stop = self.context.stop.clone();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.planner.is_done() {
+            self.start_asks();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = self.asks.join_next() => {
+                    let (ask, answer) =
+                        ended.map_err(|error| NodeError::Fatal(format!("a fetch panicked: {error}")))?;
+                    self.planner.on_answer(self.context.clock.now(), ask, answer);
+                }
+                _ = ticks.tick() => self.show_metrics(),
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                flushed = self.flush() => flushed?,
+            }
+            if let Some(reason) = self.planner.fatal() {
+                return Err(NodeError::Fatal(reason.to_owned()));
+            }
+        }
+        self.asks.shutdown().await;
+        self.show_metrics();
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), NodeError> {
+        for event in self.planner.take_events() {
+            self.context.events.report(event);
+        }
+        while let Some(block) = self.planner.next_block() {
+            self.outbox.send(vec![Item::Block(block)]).await?;
+        }
+        Ok(())
+    }
+
+    fn start_asks(&mut self) {
+        let budget = &self.context.budget;
+        let has_room = budget.used_bytes() < budget.limit_bytes();
+        while let Some(ask) = self.planner.next_ask(self.context.clock.now(), has_room) {
+            let asker = Arc::clone(&self.asker);
+            self.asks.spawn(async move { (ask, asker.ask(ask).await) });
+        }
+    }
+
+    fn show_metrics(&self) {
+        self.context.metrics.show(|show| self.planner.metrics(show));
+    }
+}
+
+impl Asker {
+    async fn ask(&self, ask: Ask) -> Answer {
+        let answer = match ask {
+            Ask::Tip => self.rpc.slot(Commitment::Finalized).await.map(Answer::Tip),
+            Ask::List { first, last } => {
+                self.rpc.blocks(first, last, Commitment::Finalized).await.map(Answer::Slots)
+            }
+            Ask::Block(slot) => self.block(slot).await,
+        };
+        answer.unwrap_or_else(|error| Answer::Failed(failure(&error)))
+    }
+
+    async fn block(&self, slot: Slot) -> Result<Answer, FetchError> {
+        let frames = self.rpc.block(slot, Commitment::Finalized).await?.frames;
+        let (maker, budget, now) = (Arc::clone(&self.maker), Arc::clone(&self.budget), self.clock.now());
+        // Each transaction is read once to check it: milliseconds a block.
+        let made = tokio::task::spawn_blocking(move || maker.make(slot, frames, now, &budget)).await;
+        let malformed = |what: String| FetchError::Malformed { slot, what };
+        let block = made.map_err(|error| malformed(error.to_string()))?.map_err(malformed)?;
+        Ok(Answer::Block(Arc::new(block)))
+    }
+}
+
+fn failure(error: &FetchError) -> Failure {
+    let kind = match error {
+        FetchError::RateLimited { .. } | FetchError::Resting { .. } => FailureKind::Pushback,
+        FetchError::Transport(_) => FailureKind::Silence,
+        FetchError::ClaimedSkipped { .. } => FailureKind::ClaimedSkipped,
+        FetchError::NotAvailableYet { .. } | FetchError::Malformed { .. } => FailureKind::Slot,
+        FetchError::CleanedUp { .. } => FailureKind::Gone,
+        FetchError::Refused { .. } => FailureKind::Refused,
+    };
+    Failure { kind, reason: error.to_string(), retry_after: error.retry_after() }
+}
