@@ -3,7 +3,7 @@
 //! Notices are a line for each alert, as people read them, or the JSON of the webhook's default body; records of blocks and
 //! samples are JSON lines. Nobody has to read: when the reader has gone the sink goes on without it and counts
 //! (`delivery_abandoned_total`). A reader that is slow slows this sink's edge, and with `when_full = "block"` what is in
-//! front of it; `edge = { when_full = "drop_newest" }` makes it drop instead.
+//! front of it; with `when_full = "drop_newest"` it drops instead.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

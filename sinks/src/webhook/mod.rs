@@ -18,7 +18,7 @@
 //! **A slow or dead receiver.** Notices have a bounded queue of their own and hold nobody up. Records don't get lost: when
 //! the receiver does not take them, this sink stops reading, its edge fills, and with `when_full = "block"` (the default)
 //! the whole pipeline waits for it, Parquet included. Where the receiver may miss records but must not hold up files, say
-//! `edge = { when_full = "drop_newest" }`; what is dropped is counted (`edge_dropped_items_total`) and is fetched again
+//! `when_full = "drop_newest"` in the node; what is dropped is counted (`edge_dropped_items_total`) and is fetched again
 //! only after a restart, since the cursor stays in front of it. A webhook that tells of alerts should be a node of its own.
 
 mod compose;
