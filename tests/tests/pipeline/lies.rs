@@ -11,7 +11,7 @@ use sluice_sinks::verify::{Progress, ProveOptions, VerifyOptions, prove, verify}
 
 use crate::support::{Lossless, assert_same, files, serve, small_ledger};
 
-/// Slots that are compared.
+/// Slots that are compared, unless `SLUICE_LIE_SLOTS` says how many; two of three are lied about, each at a random place.
 const SLOTS: u64 = 75;
 /// Slots of a file.
 const COMMIT_SLOTS: u64 = 25;
@@ -19,6 +19,11 @@ const COMMIT_SLOTS: u64 = 25;
 const TAIL_SLOTS: u64 = 16;
 /// The ledger's first slot.
 const FIRST: u64 = sluice_cluster::ledger::FIRST_SLOT;
+
+fn slots() -> u64 {
+    let wanted = std::env::var("SLUICE_LIE_SLOTS").ok().and_then(|slots| slots.parse::<u64>().ok());
+    wanted.unwrap_or(SLOTS).next_multiple_of(COMMIT_SLOTS)
+}
 
 /// The files of a run in which endpoints lie, and the slots that failed by then.
 async fn files_with(lies: Vec<(usize, u64, Lie)>) -> (BTreeMap<String, Vec<u8>>, u64) {
@@ -31,12 +36,12 @@ async fn files_with(lies: Vec<(usize, u64, Lie)>) -> (BTreeMap<String, Vec<u8>>,
         lies,
         ..Config::default()
     };
-    let served = serve(small_ledger(SLOTS + TAIL_SLOTS), config, 2).await;
+    let served = serve(small_ledger(slots() + TAIL_SLOTS), config, 2).await;
     let root = tempfile::tempdir().expect("a folder");
     let mut pipeline = Lossless::new(&served, root.path(), COMMIT_SLOTS);
     pipeline.source = "transactions = true\nentries = true\n".to_owned();
     pipeline.proof = Some("mode = \"enforce\"\n".to_owned());
-    let watch = pipeline.run_until_committed(FIRST + SLOTS - 1).await;
+    let watch = pipeline.run_until_committed(FIRST + slots() - 1).await;
     served.shutdown().await.expect("the cluster served to its end");
     let mut report = verify(root.path(), VerifyOptions::default()).expect("readable");
     let options = ProveOptions { hashes: true, ..ProveOptions::default() };
@@ -51,7 +56,7 @@ async fn files_with(lies: Vec<(usize, u64, Lie)>) -> (BTreeMap<String, Vec<u8>>,
 async fn every_lie_is_healed_by_the_honest_endpoint() {
     let (honest, failed) = files_with(Vec::new()).await;
     assert_eq!(failed, 0);
-    let about = (FIRST..FIRST + SLOTS).filter(|slot| slot % 3 != 0);
+    let about = (FIRST..FIRST + slots()).filter(|slot| slot % 3 != 0);
     let lies = about.zip(Lie::ALL.into_iter().cycle()).map(|(slot, lie)| (slot as usize % 2, slot, lie));
     let (healed, failed) = files_with(lies.collect()).await;
     assert!(failed > 0, "no lie came as far as the proof");
