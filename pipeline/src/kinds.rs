@@ -19,6 +19,7 @@ pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::recording::ReplayOptions>(),
     kind::<sluice_stages::backfill::RpcBlocksOptions>(),
     kind::<sluice_stages::car::CarOptions>(),
+    kind::<sluice_stages::monitor::MonitorOptions>(),
     kind::<sluice_stages::merge::MergeOptions>(),
     kind::<sluice_stages::spool::SpoolOptions>(),
     kind::<sluice_stages::dedupe::DedupeOptions>(),

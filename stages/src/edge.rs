@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::batch::{Batch, Item};
+use crate::delivery::Deliveries;
+use crate::node::Clock;
 use crate::tap::Tap;
 
 /// What a full edge does with the next batch.
@@ -59,6 +61,9 @@ pub struct EdgeStats {
     blocked: Waits,
     starved_nanos: AtomicU64,
     high_water_bytes: AtomicU64,
+    deliveries: Deliveries,
+    capacity_items: u64,
+    capacity_bytes: u64,
 }
 
 /// The values of [`EdgeStats`] at one moment.
@@ -96,6 +101,16 @@ impl EdgeStats {
             starved: Duration::from_nanos(read(&self.starved_nanos)),
             high_water_bytes: read(&self.high_water_bytes),
         }
+    }
+
+    /// The slots that passed. All edges of a node carry the same, so only the first one of each notes them.
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Most items and bytes in flight.
+    pub fn capacity(&self) -> (u64, u64) {
+        (self.capacity_items, self.capacity_bytes)
     }
 
     fn on_sent(&self, items: u64, bytes: u64) {
@@ -160,6 +175,7 @@ struct EdgeSender {
     bytes: Arc<Semaphore>,
     parcels: mpsc::Sender<Parcel>,
     stats: Arc<EdgeStats>,
+    clock: Clock,
 }
 
 struct EdgeReceiver {
@@ -235,6 +251,9 @@ impl Outbox {
             return Ok(());
         }
         self.tap.offer(&batch);
+        if let Some(first) = self.edges.first() {
+            first.stats.deliveries.note(&batch, || first.clock.now());
+        }
         let bytes = batch.iter().map(Item::size_bytes).sum();
         let batch = Arc::new(batch);
         let (last, others) = self.edges.split_last().expect("checked above that there is an edge");
@@ -305,13 +324,18 @@ pub fn connect(outbox: &mut Outbox, inbox: &mut Inbox, config: EdgeConfig) -> Ar
     let bytes = config.capacity_bytes.clamp(1, u32::MAX as usize);
     let config = EdgeConfig { capacity_items: items, capacity_bytes: bytes, ..config };
     let (sender, parcels) = mpsc::channel(items);
-    let stats = Arc::new(EdgeStats::default());
+    let stats = Arc::new(EdgeStats {
+        capacity_items: items as u64,
+        capacity_bytes: bytes as u64,
+        ..EdgeStats::default()
+    });
     outbox.edges.push(EdgeSender {
         config,
         items: Arc::new(Semaphore::new(items)),
         bytes: Arc::new(Semaphore::new(bytes)),
         parcels: sender,
         stats: Arc::clone(&stats),
+        clock: Clock::start(),
     });
     inbox.edges.push(EdgeReceiver { parcels, stats: Arc::clone(&stats), ended: false });
     stats

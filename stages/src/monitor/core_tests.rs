@@ -1,0 +1,207 @@
+use super::super::observation::EdgeReading;
+use super::super::system::SystemReading;
+use super::*;
+use crate::edge::EdgeSnapshot;
+
+const NOW: u64 = 1_800_000_000;
+
+fn second(second: u64) -> Timestamp {
+    Timestamp((NOW + second) * 1_000_000)
+}
+
+fn node(name: &str, kind: &'static str, metrics: &[(&'static str, &str, f64)]) -> NodeReading {
+    let metrics = metrics.iter().map(|(name, label, value)| (*name, Arc::from(*label), *value)).collect();
+    NodeReading {
+        name: Arc::from(name),
+        kind,
+        is_source: kind == "yellowstone",
+        metrics,
+        ..NodeReading::default()
+    }
+}
+
+/// A pipeline that takes 100 transactions and a block in a second, in the second `at`.
+fn observation(at: u64) -> Observation {
+    let (count, slot) = (at as f64, 1_000.0 + at as f64);
+    let mut source = node(
+        "ams",
+        "yellowstone",
+        &[
+            ("source_updates_total", "transaction", 100.0 * count),
+            ("source_updates_total", "account", 0.0),
+            ("source_bytes_total", "", 5_000.0 * count),
+            ("source_malformed_total", "", 25.0 * count),
+            ("source_connected", "", 1.0),
+            ("source_tip_slot", "", slot - 2.0),
+        ],
+    );
+    source.deliveries = vec![Delivery {
+        slot: 1,
+        is_block: false,
+        created_at: Some(Timestamp(second(at).0 - 20_000)),
+        block_time: Some((NOW + at) as i64 - 2),
+        received_at: second(at),
+        passed_at: second(at),
+    }];
+    let slots =
+        node("slots", "gap_detector", &[("tip_slot", "", slot), ("ledger_whole_slots_total", "", count)]);
+    let whole = node("whole", "recovery", &[("holes", "", 1.0), ("recovery_searches", "", 1.0)]);
+    let mut last = node(
+        "final",
+        "commitment",
+        &[
+            ("watermark_slot", "", slot - 40.0),
+            ("committed_blocks_total", "", 0.75 * count),
+            ("discarded_blocks_total", "dead", 0.25 * count),
+        ],
+    );
+    last.passed = (at, 100 * at);
+    last.deliveries = vec![Delivery {
+        is_block: true,
+        received_at: Timestamp(second(at).0 - 500_000),
+        ..source.deliveries[0]
+    }];
+    let stats = EdgeSnapshot {
+        sent_items: 30,
+        received_items: 10,
+        blocked: Duration::from_millis(250 * at),
+        ..EdgeSnapshot::default()
+    };
+    let edge = EdgeReading {
+        from: Arc::from("ams"),
+        to: Arc::from("slots"),
+        stats,
+        capacity_items: 40,
+        capacity_bytes: 1_000,
+    };
+    let system = SystemReading {
+        resident_bytes: Some(7),
+        cpu_seconds: Some(0.5 * count),
+        disks: vec![("out".into(), 25, 100)],
+        ..SystemReading::default()
+    };
+    Observation {
+        at: second(at),
+        nodes: vec![source, slots, whole, last],
+        edges: vec![edge],
+        budget: (10, 100),
+        system,
+    }
+}
+
+fn sample_after(seconds: u64) -> Sample {
+    let mut monitor = Monitor::new();
+    (0..seconds).for_each(|at| drop(monitor.sample(&observation(at))));
+    monitor.sample(&observation(seconds))
+}
+
+/// The value of the one series with exactly these labels.
+fn value(sample: &Sample, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let labels: Labels = labels.iter().map(|(name, value)| (Arc::from(*name), Arc::from(*value))).collect();
+    let mut found =
+        sample.readings.iter().filter(|reading| *reading.metric == *metric && reading.labels == labels);
+    let value = found.next().map(|reading| reading.value);
+    assert!(found.next().is_none(), "{metric} {labels:?} is there twice");
+    value
+}
+
+#[test]
+fn what_the_pipeline_does_is_what_is_shown() {
+    let sample = sample_after(60);
+    let window = ("window", "10s");
+    for (metric, labels, expected) in [
+        ("throughput_tx_per_second", &[window][..], 100.0),
+        ("throughput_blocks_per_second", &[window], 1.0),
+        ("updates_per_second", &[window], 100.0),
+        ("updates_per_second", &[window, ("kind", "transaction")], 100.0),
+        ("bytes_per_second", &[window, ("endpoint", "ams")], 5_000.0),
+        ("error_rate", &[window, ("cause", "malformed")], 0.2),
+        ("error_rate", &[window], 0.2),
+        ("fork_rate", &[window], 0.25),
+        ("skip_rate", &[window], 0.25),
+        ("slot_coverage", &[window], 10.0 / 12.0),
+        ("lag_slots", &[], 40.0),
+        ("lag_seconds", &[], 2.0),
+        ("holes", &[], 1.0),
+        ("endpoint_up", &[("endpoint", "ams")], 1.0),
+        ("endpoints_up", &[], 1.0),
+        ("endpoint_lag_slots", &[("endpoint", "ams")], 2.0),
+        ("edge_fill_ratio", &[("from", "ams"), ("to", "slots")], 0.5),
+        ("edge_blocked_ratio", &[("from", "ams"), ("to", "slots"), window], 0.25),
+        ("cpu_cores", &[("window", "1m")], 0.5),
+        ("memory_budget_ratio", &[], 0.1),
+        ("disk_free_ratio", &[("path", "out")], 0.25),
+    ] {
+        let found =
+            value(&sample, metric, labels).unwrap_or_else(|| panic!("{metric} {labels:?} is not there"));
+        assert!((found - expected).abs() < 1e-9, "{metric} {labels:?}: {found}, not {expected}");
+    }
+    assert_eq!(value(&sample, "updates_per_second", &[window, ("kind", "account")]), None);
+}
+
+#[test]
+fn latencies_say_from_where_to_where() {
+    let sample = sample_after(30);
+    for (labels, expected) in [
+        (&[("path", "server_to_arrival"), ("endpoint", "ams")][..], 20.0),
+        (&[("path", "chain_to_arrival"), ("endpoint", "ams")], 2_000.0),
+        (&[("path", "arrival_to_stage"), ("node", "final")], 500.0),
+        (&[("path", "arrival_to_commit")], 500.0),
+    ] {
+        let all = [labels, &[("quantile", "p99"), ("window", "10s")]].concat();
+        let found = value(&sample, "latency_ms", &all).unwrap_or_else(|| panic!("{labels:?} is not there"));
+        assert!((found / expected - 1.0).abs() < 0.01, "{labels:?}: {found}");
+    }
+}
+
+#[test]
+fn no_series_is_there_twice() {
+    let sample = sample_after(70);
+    let mut seen = std::collections::BTreeSet::new();
+    for reading in &sample.readings {
+        assert!(seen.insert((Arc::clone(&reading.metric), reading.labels.clone())), "{reading:?}");
+    }
+}
+
+#[test]
+fn what_is_not_known_yet_is_absent() {
+    let sample = Monitor::new().sample(&observation(5));
+    assert_eq!(value(&sample, "throughput_tx_per_second", &[("window", "10s")]), None);
+    let nothing = Monitor::new().sample(&Observation { at: second(0), ..Observation::default() });
+    for metric in ["lag_slots", "holes", "endpoints_up", "memory_budget_ratio", "lag_seconds"] {
+        assert_eq!(value(&nothing, metric, &[]), None, "{metric}");
+    }
+}
+
+#[test]
+fn a_chain_that_is_played_again_has_no_lag_in_seconds() {
+    let mut old = observation(5);
+    for delivery in old.nodes.iter_mut().flat_map(|node| &mut node.deliveries) {
+        delivery.block_time = Some(1_600_000_000);
+    }
+    let sample = Monitor::new().sample(&old);
+    assert_eq!(value(&sample, "lag_seconds", &[]), None);
+    assert!(
+        !sample
+            .readings
+            .iter()
+            .any(|reading| reading.labels.values().any(|value| &**value == "chain_to_arrival"))
+    );
+}
+
+#[test]
+fn a_fall_of_throughput_is_named() {
+    let mut monitor = Monitor::new();
+    let mut last = None;
+    let mut transactions = 0;
+    for at in 0..2_400 {
+        transactions += if at < 2_000 { 100 } else { 50 };
+        let mut seen = observation(at);
+        seen.nodes[3].passed.1 = transactions;
+        last = Some(monitor.sample(&seen));
+    }
+    let sample = last.expect("a sample");
+    let of = [("of", "throughput_tx_per_second")];
+    assert!(value(&sample, "trend_degradation", &of).expect("a trend") > 0.95);
+    assert_eq!(value(&sample, "trend_degradation", &[("of", "updates_per_second")]), Some(0.0));
+}
