@@ -55,6 +55,8 @@ enum Command {
     Config(commands::config::ConfigArgs),
     /// Probe a pipeline's endpoints, and race them against each other; exit code 1 if one can't be subscribed to.
     Endpoints(commands::endpoints::EndpointsArgs),
+    /// Test alert rules over a series in virtual time.
+    Alert(commands::alert::AlertArgs),
     /// Draw a pipeline.
     Graph(commands::graph::GraphArgs),
     /// Watch a running pipeline in the terminal, through its API.
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => commands::validate::run(&args),
         Command::Config(args) => commands::config::run(&args),
         Command::Endpoints(args) => on_runtime(commands::endpoints::run(args)),
+        Command::Alert(args) => commands::alert::run(&args),
         Command::Graph(args) => commands::graph::run(&args),
         Command::Top(args) => on_runtime(commands::top::run(args)),
         Command::Tap(args) => on_runtime(commands::tap::run(args)),

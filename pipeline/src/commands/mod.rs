@@ -1,5 +1,6 @@
 //! What the binary can be asked to do: one file for each command, with its arguments.
 
+pub mod alert;
 mod api_client;
 pub mod backfill;
 pub mod cluster;

@@ -85,9 +85,11 @@ fn what_a_silence_mutes_is_told_when_it_is_over() {
 fn an_alert_that_another_explains_is_not_told_while_that_one_fires() {
     let inhibit = "inhibit = [{ source = ['rule=down'], target = ['rule=lag'], equal = ['endpoint'] }]";
     let mut evaluator = evaluator(inhibit, &Silences::default());
-    let (notices, _) =
+    let (mut notices, _) =
         run(&mut evaluator, 0..120, |at| if at < 60 { vec!["lag", "down"] } else { vec!["lag"] });
-    assert_eq!(notices, expected(&[(10, "down:Firing"), (70, "lag:Firing"), (70, "down:Resolved")]));
+    // Groups that are due at once have no order.
+    notices.sort();
+    assert_eq!(notices, expected(&[(10, "down:Firing"), (70, "down:Resolved"), (70, "lag:Firing")]));
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn what_was_over_before_the_first_flush_is_never_told() {
 }
 
 #[test]
-fn what_fired_and_was_over_between_two_flushes_is_not_told() {
+fn what_came_and_went_between_two_flushes_is_told_only_with_the_groups_end() {
     let mut groups = dispatcher(&["rule"], 60 * MINUTE);
     groups.insert(alert("lag", "a", 0), second(0));
     run(&mut groups, 0, 30);

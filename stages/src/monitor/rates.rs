@@ -192,7 +192,8 @@ fn add_updates(seen: &Observation, totals: &mut Vec<Total>) {
     }
     let kinds = seen.by_label("source_updates_total").into_iter().filter(|(_, value)| *value > 0.0);
     totals.extend(kinds.map(|(kind, value)| ("updates", label("kind", &kind), value)));
-    if let Some(last) = seen.last_stage() {
+    // The first slots are final only after a while; until then there is nothing to hold against a rule.
+    if let Some(last) = seen.last_stage().filter(|node| node.passed.0 > 0) {
         totals.push(("transactions", Labels::new(), last.passed.1 as f64));
         totals.push(("blocks", Labels::new(), last.passed.0 as f64));
     }

@@ -15,3 +15,4 @@ mod reproducible;
 mod rows;
 mod stop;
 mod support;
+mod watched;
