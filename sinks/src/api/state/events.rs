@@ -72,6 +72,9 @@ fn view(event: &Event, watch: &Watch) -> EventView {
         Event::Disconnected { endpoint: id, reason } => {
             ("disconnected", None, None, endpoint(*id), reason.clone())
         }
+        Event::DutyChanged { endpoint: id, duty, reason } => {
+            ("duty_changed", None, None, endpoint(*id), format!("{duty}: {reason}"))
+        }
         Event::Malformed { endpoint: id, slot, reason } => {
             ("malformed", *slot, None, endpoint(*id), reason.clone())
         }
