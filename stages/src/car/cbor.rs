@@ -9,7 +9,8 @@ use super::section::{Cid, CidError};
 const UNSIGNED: u8 = 0;
 const NEGATIVE: u8 = 1;
 const BYTES: u8 = 2;
-const TEXT: u8 = 3;
+/// The major type of text.
+pub(super) const TEXT: u8 = 3;
 const ARRAY: u8 = 4;
 const MAP: u8 = 5;
 const TAG: u8 = 6;

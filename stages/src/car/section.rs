@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::cbor::{CborError, Reader};
+use super::cbor::{CborError, Reader, TEXT};
 
 /// Largest section: what go-car, which writes these files, accepts.
 const MAX_SECTION_BYTES: u64 = 32 << 20;
@@ -209,7 +209,8 @@ fn root_of(header: &[u8]) -> Result<Cid, SectionError> {
         for _ in 0..reader.map()? {
             match reader.text()? {
                 b"version" => version = Some(reader.number()?),
-                _ => roots = reader.links()?,
+                b"roots" => roots = reader.links()?,
+                _ => return Err(CborError::Unexpected { wanted: "roots or version", found: TEXT << 5 }),
             }
         }
         reader.end()?;
@@ -228,9 +229,13 @@ fn root_of(header: &[u8]) -> Result<Cid, SectionError> {
 mod tests {
     use sluice_cluster::ledger::car::{CarWriter, varint};
 
-    use super::{Section, SectionError, Sections};
+    use super::{Cid, Section, SectionError, Sections};
 
     fn read(file: &[u8], step: usize) -> Result<Vec<Section>, SectionError> {
+        read_with_root(file, step).map(|(_, sections)| sections)
+    }
+
+    fn read_with_root(file: &[u8], step: usize) -> Result<(Option<Cid>, Vec<Section>), SectionError> {
         let (mut sections, mut found) = (Sections::default(), Vec::new());
         for chunk in file.chunks(step) {
             sections.push(chunk);
@@ -238,7 +243,7 @@ mod tests {
                 found.push(section);
             }
         }
-        sections.end().map(|()| found)
+        sections.end().map(|()| (sections.root(), found))
     }
 
     fn file() -> Vec<u8> {
@@ -272,7 +277,7 @@ mod tests {
         for at in 0..file.len() {
             let mut changed = file.clone();
             changed[at] ^= 0x40;
-            assert_ne!(read(&changed, 64).ok(), read(&file, 64).ok(), "byte {at}");
+            assert_ne!(read_with_root(&changed, 64).ok(), read_with_root(&file, 64).ok(), "byte {at}");
         }
     }
 
