@@ -7,17 +7,25 @@
 //! 0 ───────── file ─────────┼── environment ──┼── command line ──┼── profile ──
 //! ```
 
+use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
 /// A text and the name that it is shown under.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Source {
     /// The path as the user gave it, or `<stdin>`.
     pub name: String,
     /// All of it.
     pub text: String,
+}
+
+/// Without the text: secrets may be written in it.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A position as editors count: both from 1, the column in characters.

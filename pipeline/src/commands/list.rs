@@ -227,6 +227,8 @@ fn placeholder(name: &str, type_name: &str) -> String {
     match (name, type_name) {
         ("url", _) => "\"https://example.org:443\"".to_owned(),
         ("path", _) => "\"out\"".to_owned(),
+        ("rpc", _) => "{ url = \"https://example.org\" }".to_owned(),
+        ("ranges", _) => "[{ first = 432, last = 863 }]".to_owned(),
         ("from", _) => "\"sluice@example.org\"".to_owned(),
         ("to", _) => "[\"you@example.org\"]".to_owned(),
         (_, "integer" | "number") => "1".to_owned(),

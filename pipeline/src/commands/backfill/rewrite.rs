@@ -274,7 +274,7 @@ path = "out"
     #[test]
     fn without_files_or_an_rpc_node_there_is_nothing_to_do() {
         let (without, _) = LIVE.split_once("[sinks.files]").expect("it is there");
-        let without = plan(without);
+        let without = plan(&without.replace("\"unread\"]", "\"unread\", \"tap\"]"));
         let options = source(&without);
         assert_eq!(rewrite(without, options, 0).err(), Some(RewriteError::NoFiles));
         let (before, after) = LIVE.split_once("rpc = ").expect("it is there");
