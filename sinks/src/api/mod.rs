@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The sink takes its inbox empty at once, whoever asks for what: nothing that a client does can hold the pipeline up.
-//! All that is kept is bounded: see [`state`]. Every error is a problem document (RFC 9457).
+//! All that is kept is bounded: see `state`. Every error is a problem document (RFC 9457).
 
 mod assets;
 mod conditional;

@@ -10,9 +10,9 @@
 //! Blocks that are let out at one time go in slot order; a hole holds up nobody but itself. Dead and orphaned versions
 //! are reported and counted (`discarded_blocks_total{reason}`). At `processed` nothing is held.
 //!
-//! The level is fixed, or adaptive: then [`observer`] measures what passes, and the rule in [`adaptive`] decides between
+//! The level is fixed, or adaptive: then `observer` measures what passes, and the rule in [`adaptive`] decides between
 //! the wanted level and the safer ones. A switch loses nothing and repeats nothing: what went out stays out, what is held
-//! waits for the new level, which has a chain of its own ([`tiers`]).
+//! waits for the new level, which has a chain of its own (`tiers`).
 //!
 //! Bounded by finality: what lies `keep_slots` below the highest slot of the level is forgotten.
 

@@ -5,7 +5,7 @@
 //!                 └ Encoder ─ Writer    └ Reader ─ Player
 //! ```
 //!
-//! [`format`] says what is in a file. The recorder, the replay and the [`crate::spool`] share it.
+//! `format` says what is in a file. The recorder, the replay and the [`crate::spool`] share it.
 
 pub mod format;
 pub mod options;

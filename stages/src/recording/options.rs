@@ -20,7 +20,7 @@ use crate::yellowstone::options::union;
 pub(crate) const MAX_COMPRESSION_LEVEL: i32 = 22;
 
 /// Plays a recording: one that `sluice record` or a recorder made, or frames of [u32 big-endian
-/// length][`SubscribeUpdate`], packed with zstd or gzip or not at all. Ends with it.
+/// length]`SubscribeUpdate`, packed with zstd or gzip or not at all. Ends with it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayOptions {

@@ -1,5 +1,5 @@
 //! Reads recordings: those of [`super::format`], and plain ones, which are frames of [u32 big-endian
-//! length][`SubscribeUpdate`]. Either may be packed as a whole with zstd or gzip.
+//! length]`SubscribeUpdate`. Either may be packed as a whole with zstd or gzip.
 //!
 //! A plain recording has no arrival times; each update is taken to have come when its server made it (`created_at`),
 //! where it says so. It has one session, and it does not say what that asked for: each kind of update that is in its

@@ -1,6 +1,6 @@
 //! The recorder: a sink that writes a recording.
 //!
-//! What came is written when a block is full, or after [`TICK`], and made durable once in `sync_interval`. At the end the
+//! What came is written when a block is full, or after `TICK`, and made durable once in `sync_interval`. At the end the
 //! index is added. All of that happens on blocking threads; while one works, nothing is read, so that a slow disk slows
 //! the sources down and nothing is lost. A disk that refuses ends the recording: what was synced is there.
 

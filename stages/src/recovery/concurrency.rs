@@ -1,7 +1,7 @@
 //! How many requests one RPC node bears at a time: found by trying. Pure but for the waiting: time comes in.
 //!
-//! The limit begins at [`FIRST_LIMIT`]. Each answer that comes while the limit is reached raises it by one over itself, so
-//! by one in each round of answers; a "too many requests" or a failure halves it, once in [`CALM`] (additive increase,
+//! The limit begins at `FIRST_LIMIT`. Each answer that comes while the limit is reached raises it by one over itself, so
+//! by one in each round of answers; a "too many requests" or a failure halves it, once in `CALM` (additive increase,
 //! multiplicative decrease, as TCP has it).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

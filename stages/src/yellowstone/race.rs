@@ -1,7 +1,7 @@
 //! Who delivers first: the standings of endpoints that send the same updates. Pure: time comes in.
 //!
 //! An update is told from others by kind, slot and position; an account's writes within a slot are counted, since their
-//! versions differ from server to server. A slot is judged once the tip is [`SETTLED_SLOTS`] further: what an endpoint has
+//! versions differ from server to server. A slot is judged once the tip is `SETTLED_SLOTS` further: what an endpoint has
 //! not sent by then it has missed.
 
 use std::collections::BTreeMap;
