@@ -1,5 +1,5 @@
-//! What Sluice is made of between the sockets and the sinks: updates, frames and the wire scan; sources; and the pure
-//! stages merge, dedupe, gap detector, recovery, commitment, batcher and metrics tap.
+//! What Sluice is made of between the sockets and the sinks: updates, frames and the wire scan; sources (endpoints,
+//! recordings, RPC, archives, the monitor); the stages from merge to alert evaluator; and what watches a pipeline.
 
 pub mod account;
 pub mod alert;

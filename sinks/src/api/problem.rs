@@ -101,8 +101,8 @@ impl From<SilenceError> for Problem {
         let status = match &error {
             SilenceError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             SilenceError::Full => StatusCode::CONFLICT,
-            SilenceError::Unknown(_) => StatusCode::NOT_FOUND,
-            SilenceError::Expired(_) => StatusCode::GONE,
+            // What is over is no silence any more; the list remembers it.
+            SilenceError::Unknown(_) | SilenceError::Expired(_) => StatusCode::NOT_FOUND,
         };
         Self::new(status, error.to_string())
     }

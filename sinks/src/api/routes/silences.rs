@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sluice_stages::matcher::Matcher;
 use sluice_stages::silence::{NewSilence, Silence, SilenceState};
 use utoipa::ToSchema;
@@ -91,6 +92,7 @@ pub(in crate::api) struct SilenceBody {
     matchers: Vec<MatcherBody>,
     /// How long it holds, from now on.
     #[schema(minimum = 1, maximum = 31_536_000)]
+    #[serde(deserialize_with = "whole_number")]
     duration_seconds: u64,
     /// Who wants it.
     #[schema(min_length = 1, max_length = 200, pattern = "\\S")]
@@ -98,6 +100,13 @@ pub(in crate::api) struct SilenceBody {
     /// Why.
     #[schema(min_length = 1, max_length = 1_000, pattern = "\\S")]
     comment: String,
+}
+
+/// A whole number as JSON knows it: `60.0` is one, too.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let whole = number.as_f64().filter(|value| value.fract() == 0.0 && (0.0..=1e15).contains(value));
+    number.as_u64().or(whole.map(|value| value as u64)).ok_or_else(|| D::Error::custom("not a whole number"))
 }
 
 impl SilenceBody {
@@ -204,7 +213,7 @@ pub(in crate::api) async fn add(
     Ok((StatusCode::CREATED, Json(view(&silence, &api))))
 }
 
-/// One silence.
+/// One silence that is not over; those that are stand in the list.
 #[utoipa::path(
     get, path = "/api/v1/silences/{id}", tag = "alerts",
     params(("id" = String, Path, description = "The silence")),
@@ -215,8 +224,8 @@ pub(in crate::api) async fn one(
     Segment(id): Segment<String>,
     Params(Nothing {}): Params<Nothing>,
 ) -> Result<Json<SilenceView>, Problem> {
-    let silence = api.silences.get(&id);
-    let silence = silence.ok_or_else(|| Problem::not_found("there is no such silence"))?;
+    let silence = api.silences.get(&id).filter(|silence| silence.state(api.now()) != SilenceState::Expired);
+    let silence = silence.ok_or_else(|| Problem::not_found("there is no such silence, or it is over"))?;
     Ok(Json(view(&silence, &api)))
 }
 
@@ -226,7 +235,6 @@ pub(in crate::api) async fn one(
     params(("id" = String, Path, description = "The silence")),
     responses(
         (status = 200, description = "It is over", body = SilenceView),
-        (status = 410, description = "It was over already", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(in crate::api) async fn expire(

@@ -20,6 +20,8 @@ use super::millis_of as millis;
 
 /// Longest run of slots that a final child may pass over at once: more are a fault of the feed, not skips.
 const LONGEST_SKIP: u64 = 512;
+/// Final slots whose parent is not known: a few while gaps are open, and the one below the first slot of all.
+const AWAITED_CAPACITY: usize = 1_024;
 /// Changes that wait for the next tick of the stream.
 const CHANGES_CAPACITY: usize = 1_024;
 
@@ -153,13 +155,15 @@ fn word(level: Commitment) -> &'static str {
 pub(in crate::api) struct SlotMap {
     capacity: usize,
     slots: BTreeMap<Slot, Known>,
+    /// Final slots whose parent is not known yet: the chain goes on below them once it is.
+    awaited: BTreeSet<Slot>,
     changed: BTreeSet<Slot>,
 }
 
 impl SlotMap {
     /// A map of `capacity` slots: the lowest make room.
     pub(in crate::api) fn new(capacity: usize) -> Self {
-        Self { capacity, slots: BTreeMap::new(), changed: BTreeSet::new() }
+        Self { capacity, slots: BTreeMap::new(), awaited: BTreeSet::new(), changed: BTreeSet::new() }
     }
 
     /// A whole version of a slot.
@@ -184,7 +188,7 @@ impl SlotMap {
         (known.missing, known.hole) = (false, None);
         let vouched = block.vouched.filter(|level| Some(*level) > known.commitment);
         known.commitment = vouched.or(known.commitment);
-        if known.commitment == Some(Commitment::Finalized) {
+        if known.commitment == Some(Commitment::Finalized) || self.awaited.contains(&slot) {
             self.settle(slot);
         }
     }
@@ -207,6 +211,9 @@ impl SlotMap {
                 self.on_final(status);
             }
         }
+        if self.awaited.contains(&status.slot) {
+            self.settle(status.slot);
+        }
     }
 
     fn on_final(&mut self, status: &Status) {
@@ -223,16 +230,28 @@ impl SlotMap {
     /// Marks what lies between a final slot and its parent, down to what was marked before.
     fn settle(&mut self, from: Slot) {
         let mut at = from;
-        while let Some(known) = self.slots.get_mut(&at) {
+        loop {
+            let Some(known) = self.slots.get_mut(&at) else { return self.wait_for(at) };
             known.commitment = Some(Commitment::Finalized);
             (known.skipped, known.orphaned) = (false, false);
-            let Some(parent) = known.parent.filter(|parent| *parent < at && !known.linked) else { break };
+            if known.linked {
+                return;
+            }
+            let Some(parent) = known.parent.filter(|parent| *parent < at) else { return self.wait_for(at) };
             known.linked = true;
+            self.awaited.remove(&at);
             self.changed.insert(at);
             if at - parent <= LONGEST_SKIP {
                 (parent + 1..at).for_each(|slot| self.pass_over(slot));
             }
             at = parent;
+        }
+    }
+
+    fn wait_for(&mut self, slot: Slot) {
+        self.awaited.insert(slot);
+        if self.awaited.len() > AWAITED_CAPACITY {
+            self.awaited.pop_first();
         }
     }
 
@@ -352,6 +371,18 @@ mod tests {
         map.on_status(&status(13, Some(10), SlotStatus::Finalized));
         assert_eq!([11, 12].map(|slot| state(&map, slot)), [Some(SlotState::Skipped); 2]);
         assert_eq!(map.get(10).and_then(|view| view.commitment), Some("finalized"), "its child is final");
+    }
+
+    #[test]
+    fn the_final_chain_goes_on_below_a_slot_that_comes_late() {
+        let mut map = SlotMap::new(100);
+        map.on_gap(11, 11);
+        map.on_status(&status(14, Some(12), SlotStatus::Finalized));
+        assert_eq!(map.get(12), None, "nobody has told of it");
+        map.on_status(&status(12, Some(10), SlotStatus::Processed));
+        assert_eq!([11, 13].map(|slot| state(&map, slot)), [Some(SlotState::Skipped); 2]);
+        map.on_status(&status(10, None, SlotStatus::Processed));
+        assert_eq!(map.get(10).and_then(|view| view.commitment), Some("finalized"));
     }
 
     #[test]
