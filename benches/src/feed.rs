@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use sluice_cluster::ledger::FIRST_SLOT;
+use sluice_cluster::ledger::{FIRST_SLOT, Shape};
 use sluice_cluster::{Cluster, Config, Emission, Endpoint, GeneratedLedger, Ledger, Profile};
 use sluice_stages::frame::{Kind, scan};
 use sluice_stages::slot::Slot;
@@ -38,11 +38,21 @@ impl Feed {
     /// # Errors
     /// If the endpoint refuses, or ends its stream early.
     pub fn generate(slots: u64) -> Result<Self> {
+        let options = YellowstoneOptions::new("http://127.0.0.1");
+        Self::play(slots, Shape::default(), &options)
+    }
+
+    /// The same with a chain of hashes of this shape, and with what `options` subscribe to.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn play(slots: u64, shape: Shape, options: &YellowstoneOptions) -> Result<Self> {
         let ledger = Ledger::generated(GeneratedLedger {
             slots: Some(slots),
             transactions_per_slot: TRANSACTIONS_PER_SLOT..=TRANSACTIONS_PER_SLOT,
             mainnet_blocks: false,
             forks: false,
+            shape,
             ..GeneratedLedger::default()
         });
         let config =
@@ -50,7 +60,7 @@ impl Feed {
         let cluster = Cluster::new(ledger, config);
         let end = cluster.end().context("the ledger has an end")?;
         let endpoint = cluster.endpoints().first().context("the cluster has an endpoint")?;
-        let frames = Arc::from(frames(endpoint, end)?);
+        let frames = Arc::from(frames(endpoint, options, end)?);
         let truth = cluster.truth();
         let slots = truth.slots().map(|(slot, truth)| {
             let mut tally = Tally { blocks: u64::from(truth.block().is_some()), ..Tally::default() };
@@ -58,6 +68,24 @@ impl Feed {
             (slot, tally)
         });
         Ok(Self { frames, slots: slots.collect() })
+    }
+
+    /// When each frame is sent by a cluster whose slots take `slot_time`: those of a slot evenly within it, and what is
+    /// about an older slot when it came.
+    pub fn due(&self, slot_time: Duration) -> Arc<[Duration]> {
+        let mut tip = 0;
+        let slot_of = |frame: &Bytes| {
+            tip = scan(frame).map_or(tip, |header| header.slot).max(tip);
+            tip
+        };
+        let tips: Vec<Slot> = self.frames.iter().map(slot_of).collect();
+        let first = tips.first().copied().unwrap_or_default();
+        let of_one_slot = tips.chunk_by(|one, other| one == other);
+        let due = of_one_slot.flat_map(|frames| {
+            let begin = slot_time * (frames[0] - first) as u32;
+            (0..frames.len()).map(move |at| begin + slot_time.mul_f64(at as f64 / frames.len() as f64))
+        });
+        due.collect()
     }
 
     /// Number of updates.
@@ -95,8 +123,8 @@ fn sum<'a>(tallies: impl Iterator<Item = &'a Tally>) -> Tally {
 }
 
 /// All that an endpoint sends to a subscriber who is there from the start, without its pings.
-fn frames(endpoint: &Arc<Endpoint>, end: Duration) -> Result<Vec<Bytes>> {
-    let request = request::subscribe(&YellowstoneOptions::new("http://127.0.0.1"), None);
+fn frames(endpoint: &Arc<Endpoint>, options: &YellowstoneOptions, end: Duration) -> Result<Vec<Bytes>> {
+    let request = request::subscribe(options, None);
     let opened = endpoint.subscribe(Duration::ZERO, &request, None);
     let mut subscription = opened.map_err(|refusal| anyhow::anyhow!("refused: {refusal:?}"))?;
     let mut frames = Vec::new();
@@ -134,6 +162,18 @@ mod tests {
         }
         assert_eq!(sent, feed.whole());
         assert_eq!(feed.in_files(), Tally::default());
+    }
+
+    #[test]
+    fn a_paced_feed_takes_a_slots_time_for_each_slot_and_keeps_its_order() {
+        let feed = Feed::generate(3).expect("a perfect cluster");
+        let due = feed.due(Duration::from_millis(400));
+        assert_eq!(due.len() as u64, feed.updates());
+        assert!(due.is_sorted());
+        assert!(
+            due[due.len() - 1] < Duration::from_millis(1_200)
+                && due[due.len() - 1] > Duration::from_millis(800)
+        );
     }
 
     #[test]

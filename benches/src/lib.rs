@@ -5,6 +5,8 @@
 //!  cargo bench --bench comparison               Sluice and a bare client, interleaved
 //!  cargo bench --bench comparison -- --rounds 15 --slots 217 --only bare,parquet
 //!  cargo bench --bench micro -- dedupe          the hot paths whose name has "dedupe" in it
+//!  cargo bench --bench proof                    a slot's proof at mainnet's number of hashes, beside Agave's
+//!  cargo bench --bench audit                    what proving costs a pipeline at mainnet's pace
 //! ```
 //!
 //! # The comparison
@@ -40,6 +42,7 @@
 //!
 //! `--only ingest-1 --rounds 1 --perf record.data` runs each client under `perf record`; read it with `perf report`.
 
+pub mod audit;
 pub mod bare;
 pub mod comparison;
 pub mod contender;

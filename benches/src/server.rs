@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::{BufMut, Bytes};
@@ -16,6 +17,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
@@ -38,11 +40,23 @@ impl Server {
     /// # Errors
     /// If there is no free port.
     pub async fn start(frames: &Arc<[Bytes]>, endpoints: usize) -> Result<Self> {
+        Self::start_paced(frames, endpoints, None).await
+    }
+
+    /// The same, with the time of each frame from the beginning of its subscription on.
+    ///
+    /// # Errors
+    /// If there is no free port.
+    pub async fn start_paced(
+        frames: &Arc<[Bytes]>,
+        endpoints: usize,
+        due: Option<Arc<[Duration]>>,
+    ) -> Result<Self> {
         let mut server = Self { urls: Vec::new(), tasks: JoinSet::new() };
         for _ in 0..endpoints {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no free port")?;
             server.urls.push(format!("http://{}", listener.local_addr()?));
-            let service = Subscribe { frames: Arc::clone(frames) };
+            let service = Subscribe { frames: Arc::clone(frames), due: due.clone() };
             let incoming = TcpListenerStream::new(listener)
                 .and_then(|accepted| ready(accepted.set_nodelay(true).map(|()| accepted)));
             let serving = tonic::transport::Server::builder().add_service(service);
@@ -66,6 +80,8 @@ impl Server {
 #[derive(Debug, Clone)]
 struct Subscribe {
     frames: Arc<[Bytes]>,
+    /// When each is sent; at once if that is not said.
+    due: Option<Arc<[Duration]>>,
 }
 
 impl NamedService for Subscribe {
@@ -94,7 +110,17 @@ impl StreamingService<SubscribeRequest> for Subscribe {
 
     fn call(&mut self, request: Request<Streaming<SubscribeRequest>>) -> Self::Future {
         let frames = Arc::clone(&self.frames);
-        let all = stream::iter(0..frames.len()).map(move |position| Ok(frames[position].clone()));
+        let (due, begun) = (self.due.clone(), Instant::now());
+        let all = stream::iter(0..frames.len()).then(move |position| {
+            let frame = Ok(frames[position].clone());
+            let due = due.as_ref().map(|due| begun + due[position]);
+            async move {
+                if let Some(due) = due.filter(|&due| due > Instant::now()) {
+                    tokio::time::sleep_until(due).await;
+                }
+                frame
+            }
+        });
         // Held to the end: without it the client's side of the stream would be reset.
         let requests = request.into_inner();
         let silence = stream::once(async move {

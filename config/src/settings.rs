@@ -14,7 +14,8 @@ pub struct Settings {
     /// What values are taken where neither the file, nor the environment, nor a flag gives one. Default: `balanced`.
     pub profile: Profile,
     /// The most bytes of frames that may be in flight in the whole pipeline; when they are, sources stop reading until
-    /// some are done with. Default: 2GiB, over a minute of mainnet's transactions.
+    /// some are done with. What servers may send before it is read (the endpoints' receive windows) is part of it, a quarter
+    /// at most unless a source asks for larger ones. Default: 2GiB, over a minute of mainnet's transactions.
     #[serde(with = "crate::units::bytes")]
     #[schemars(with = "String")]
     pub memory_limit: usize,

@@ -253,6 +253,8 @@ pub enum Item {
     Session(Session),
     /// A whole slot.
     Block(Arc<Block>),
+    /// What one endpoint alone says of a slot about which endpoints differ: a proof can tell who is right, nobody else.
+    Claim(Arc<Block>),
     /// A slot's status.
     Status(Status),
     /// Slots that are missing.
@@ -274,7 +276,7 @@ impl Item {
                 Self::Update(update) | Self::Echo(Echo::Update(update) | Echo::Account { update, .. }) => {
                     update.size_bytes()
                 }
-                Self::Block(block) => block.size_bytes(),
+                Self::Block(block) | Self::Claim(block) => block.size_bytes(),
                 Self::Arrivals(arrivals) => size_of_val::<[Arrival]>(arrivals),
                 Self::Sample(sample) => sample.size_bytes(),
                 Self::Alert(alert) => alert.size_bytes(),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::batch::Update;
+use smallvec::SmallVec;
+
+use crate::batch::{EndpointId, Update};
 use crate::frame::BlockMeta;
 use crate::slot::{Commitment, Hash, Slot};
 
@@ -72,6 +74,8 @@ pub struct Block {
     pub accounts: Part,
     /// The way it came in.
     pub way: Way,
+    /// The endpoints whose block metas say that it is what they delivered; empty from RPC.
+    pub witnesses: SmallVec<[EndpointId; 2]>,
     /// The commitment that whoever delivered it vouched for, beside the statuses: RPC is asked for a level.
     pub vouched: Option<Commitment>,
 }

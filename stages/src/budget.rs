@@ -68,6 +68,11 @@ impl Budget {
         self.peak_bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether there is room for more than what comes by itself: nobody waits, and half of it is free.
+    pub fn has_room(&self) -> bool {
+        self.waiting() == 0 && self.used_bytes() <= self.limit_bytes / 2
+    }
+
     /// Sources that wait for memory now.
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
@@ -133,6 +138,17 @@ mod tests {
         assert_eq!(budget.waiting(), 1);
         waiting.set(budget.lease(1));
         assert_eq!(budget.waiting(), 0);
+    }
+
+    #[test]
+    fn there_is_room_as_long_as_half_of_it_is_free() {
+        let budget = Budget::new(100);
+        let half = budget.try_lease(50);
+        assert!(half.is_some() && budget.has_room());
+        let more = budget.try_lease(1);
+        assert!(more.is_some() && !budget.has_room());
+        drop(half);
+        assert!(budget.has_room());
     }
 
     #[test]

@@ -159,6 +159,14 @@ impl Delivered {
         })
     }
 
+    /// Whether `other` is of the same candidates.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let noted_there = |noted| other.others.contains(noted);
+        self.firsts == other.firsts
+            && self.others.len() == other.others.len()
+            && self.others.iter().all(noted_there)
+    }
+
     /// One more than the highest index noted.
     pub fn end(&self) -> u32 {
         let last = self.firsts.iter().rposition(|&word| word != 0);

@@ -61,6 +61,7 @@ impl MetricsTap {
             }
             Item::Gap(_) => self.gaps += 1,
             Item::Begin(_)
+            | Item::Claim(_)
             | Item::Status(_)
             | Item::Session(_)
             | Item::Arrivals(_)

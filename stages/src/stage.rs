@@ -40,6 +40,11 @@ pub trait Stage: Send {
         let _ = (now, out);
     }
 
+    /// Whether there is memory for more than what comes by itself. Called before each tick; without a call there is.
+    fn on_room(&mut self, has_room: bool) {
+        let _ = has_room;
+    }
+
     /// Memory is short and sources wait: give back what can be had again later. Called at most once a second.
     fn on_pressure(&mut self, now: Timestamp, out: &mut Output) {
         let _ = (now, out);

@@ -139,6 +139,7 @@ fn kind_of(item: &Item) -> &'static str {
         Item::Echo(_) => "echo",
         Item::Session(_) => "session",
         Item::Block(_) => "block",
+        Item::Claim(_) => "claim",
         Item::Status(_) => "status",
         Item::Gap(_) => "gap",
         Item::Arrivals(_) => "arrivals",
@@ -154,7 +155,7 @@ fn slot_of(item: &Item) -> Option<Slot> {
             Some(update.frame.header.slot).filter(|_| !is_ping(update))
         }
         Item::Echo(Echo::Transactions { slot, .. } | Echo::Entries { slot, .. }) => Some(*slot),
-        Item::Block(block) => Some(block.slot()),
+        Item::Block(block) | Item::Claim(block) => Some(block.slot()),
         Item::Status(status) => Some(status.slot),
         Item::Gap(gap) => Some(gap.first),
         Item::Arrivals(arrivals) => arrivals.first().map(|arrival| arrival.slot),
@@ -198,7 +199,7 @@ fn detail_of(item: &Item) -> Detail {
         }
         Item::Session(Session::Opened { .. }) => Detail::Fields(vec![("session", json!("opened"))]),
         Item::Session(Session::Closed { .. }) => Detail::Fields(vec![("session", json!("closed"))]),
-        Item::Block(block) => {
+        Item::Block(block) | Item::Claim(block) => {
             let count = |part: &Part| json!(part.updates().map(<[Update]>::len));
             Detail::Fields(vec![
                 ("parent_slot", json!(block.meta.parent_slot)),

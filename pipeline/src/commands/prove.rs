@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use clap::Args;
 use sluice_stages::proof::recording::{Finding, Recordings};
 use sluice_stages::recording::format::Record;
@@ -25,7 +24,8 @@ pub struct ProveArgs {
     pub recordings: Vec<PathBuf>,
 }
 
-/// Proves each slot and says what is wrong with those that can't be. The exit code is 1 if a chain breaks.
+/// Proves each slot and says what is wrong with those that can't be. The exit code is 1 if a chain breaks, or if nothing
+/// could be proven.
 pub fn run(args: &ProveArgs) -> ExitCode {
     let begun = Instant::now();
     let recordings = match read(args) {
@@ -36,9 +36,48 @@ pub fn run(args: &ProveArgs) -> ExitCode {
         }
     };
     let findings = recordings.prove();
-    report::print(&describe(&findings, begun.elapsed().as_secs_f64()));
-    let broken = findings.iter().any(|(_, finding)| matches!(finding, Finding::Broken(_)));
-    if broken { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS }
+    if recordings.unreadable() > 0 {
+        let frames = recordings.unreadable();
+        report::print_error(&format!(
+            "{frames} frames can't be read; what they were about counts as missing\n"
+        ));
+    }
+    if recordings.entries() == 0 && !findings.is_empty() {
+        let what = "can't prove: no entries were recorded; record a source that has `entries = true`\n";
+        report::print_error(what);
+        return ExitCode::from(EXIT_FAILED);
+    }
+    let tally = Tally::of(&findings);
+    report::print(&describe(&findings, &tally, begun.elapsed().as_secs_f64()));
+    if tally.broken == 0 && tally.proven > 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+/// How many slots were found to be what.
+#[derive(Default)]
+struct Tally {
+    proven: u64,
+    broken: u64,
+    joined: u64,
+    unfinished: u64,
+    hashes: u64,
+}
+
+impl Tally {
+    fn of(findings: &[(Slot, Finding)]) -> Self {
+        let mut tally = Self::default();
+        for (_, finding) in findings {
+            match finding {
+                Finding::Proven(hashes) => {
+                    tally.proven += 1;
+                    tally.hashes += hashes;
+                }
+                Finding::Broken(_) => tally.broken += 1,
+                Finding::Joined => tally.joined += 1,
+                Finding::Unfinished => tally.unfinished += 1,
+            }
+        }
+        tally
+    }
 }
 
 fn read(args: &ProveArgs) -> anyhow::Result<Recordings> {
@@ -47,12 +86,21 @@ fn read(args: &ProveArgs) -> anyhow::Result<Recordings> {
     let mut endpoints = BTreeMap::new();
     for (position, path) in args.recordings.iter().enumerate() {
         let mut reader = Reader::open(path)?;
-        while let Some(block) = reader.next_block()? {
+        loop {
+            let block = match reader.next_block() {
+                Ok(Some(block)) => block,
+                Ok(None) => break,
+                // What came before it can be judged all the same.
+                Err(error) => {
+                    report::print_error(&format!("{error}: it is read up to there\n"));
+                    break;
+                }
+            };
             for record in block.records {
                 let Record::Frame { session, bytes, .. } = record else { continue };
                 let next = endpoints.len();
                 let endpoint = *endpoints.entry((position, session.endpoint)).or_insert(next);
-                recordings.take(endpoint, bytes).with_context(|| path.display().to_string())?;
+                recordings.take(endpoint, bytes);
             }
         }
         if let Some(byte) = reader.torn_at() {
@@ -62,24 +110,25 @@ fn read(args: &ProveArgs) -> anyhow::Result<Recordings> {
     Ok(recordings)
 }
 
-fn describe(findings: &[(Slot, Finding)], seconds: f64) -> String {
-    let (mut text, mut proven, mut hashes) = (String::new(), 0_u64, 0_u64);
+fn describe(findings: &[(Slot, Finding)], tally: &Tally, seconds: f64) -> String {
+    let mut text = String::new();
     for (slot, finding) in findings {
         let what = match finding {
-            Finding::Proven(number) => {
-                proven += 1;
-                hashes += number;
-                continue;
-            }
+            Finding::Proven(_) => continue,
             Finding::Joined => "joined in the middle".to_owned(),
-            Finding::Unfinished => "its block meta did not come".to_owned(),
+            Finding::Unfinished => "left in the middle: its block meta did not come".to_owned(),
             Finding::Broken(broken) => format!("broken at entry {}: {}", broken.index, broken.reason),
         };
         // A string takes everything.
         writeln!(text, "slot {slot}: {what}").ok();
     }
-    let rate = hashes as f64 / seconds.max(f64::EPSILON) / 1e6;
-    let all = findings.len();
-    writeln!(text, "{proven} of {all} slots proven; {hashes} hashes, {rate:.1} million a second").ok();
+    let Tally { proven, broken, joined, unfinished, hashes } = tally;
+    let rate = *hashes as f64 / seconds.max(f64::EPSILON) / 1e6;
+    writeln!(
+        text,
+        "{proven} slots proven, {broken} broken, {joined} joined and {unfinished} left in the middle; {hashes} hashes, \
+         {rate:.1} million a second"
+    )
+    .ok();
     text
 }

@@ -21,11 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_stages::budget::Budget;
-use sluice_stages::component::Node;
+use sluice_stages::component::{Endpoint, Node};
 use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, NodeError, RequestSender};
 use sluice_stages::stage::Event;
 pub use sluice_stages::watch::Watch;
 use sluice_stages::watch::{NodeView, Watched};
+use sluice_stages::yellowstone::windows;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
@@ -80,9 +81,10 @@ pub struct Running {
 /// # Errors
 /// If a node can't be made; nothing has been started then.
 pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
-    let budget = Budget::new(plan.settings.memory_limit);
+    let limit_bytes = plan.settings.memory_limit;
     let (pipeline, configuration) = (plan.settings.name.clone(), plan.resolved());
     let Built { nodes, edges, endpoints } = build::build(plan)?;
+    let budget = Budget::new(limit_bytes - bound_windows(&endpoints, limit_bytes));
     let view = |node: &BuiltNode| NodeView {
         name: node.name.clone(),
         kind: node.kind,
@@ -116,6 +118,17 @@ pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
         running.spawn(node, context);
     }
     Ok(running)
+}
+
+/// Shares a part of the memory out among the endpoints' receive windows; returns how much of it they may take.
+fn bound_windows(endpoints: &[Endpoint], limit_bytes: usize) -> usize {
+    let share = windows::share(limit_bytes, endpoints.len());
+    let all = endpoints.iter().map(|endpoint| {
+        endpoint.link.bound_window(share);
+        windows::of_connection(endpoint.options.window_bytes.unwrap_or(share)) as usize
+    });
+    // Windows that were asked for may be larger than all of it; frames keep half.
+    all.sum::<usize>().min(limit_bytes / 2)
 }
 
 impl Running {

@@ -55,6 +55,7 @@ impl Rhythm {
 
     fn tick(&mut self, stage: &mut dyn Stage, context: &NodeContext, out: &mut Output) {
         let now = context.clock.now();
+        stage.on_room(context.budget.has_room());
         stage.on_tick(now, out);
         if context.budget.waiting() == 0 {
             self.waiting_since = None;

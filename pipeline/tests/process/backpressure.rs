@@ -31,11 +31,9 @@ fn cluster() -> Cluster {
     Cluster::start(2, &["--slots", &slots, "--slot-time", "15ms", "--faults", "none"])
 }
 
-/// What HTTP/2 has read and the pipeline has not is outside the budget, so the windows are small.
 fn pipeline(cluster: &Cluster, out: PathBuf) -> Pipeline {
     let mut pipeline = Pipeline::new(cluster, out, COMMIT_SLOTS);
     pipeline.settings = format!("memory_limit = \"{}MiB\"", LIMIT_BYTES >> 20);
-    pipeline.source = "window_bytes = \"1MiB\"\n".to_owned();
     pipeline
 }
 

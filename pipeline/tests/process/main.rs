@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod kill;
+mod prove;
 mod secrets;
 mod signals;
 mod spool;

@@ -133,6 +133,9 @@ impl<D: Disk> Engine<D> {
         show(Metric::new("parquet_open_ranges", self.planner.open_ranges() as u64));
         show(Metric::new("parquet_open_bytes", open_bytes as u64));
         show(Metric::new("parquet_waiting_bytes", self.planner.waiting_bytes() as u64));
+        for (dataset, holes) in ["entries", "accounts"].into_iter().zip(self.planner.holes()) {
+            show(Metric::new("parquet_hole_ranges_total", holes).with("dataset", dataset));
+        }
     }
 
     fn step(

@@ -185,7 +185,8 @@ impl Shell {
     fn on_tick(&mut self) {
         let Some(engine) = &mut self.engine else { return };
         let now = self.context.clock.now();
-        let slots = engine.requests(now);
+        // What the disk refuses keeps what would come.
+        let slots = if engine.is_refused() { Vec::new() } else { engine.requests(now) };
         if !slots.is_empty() && self.context.requests.request(&slots) {
             engine.on_requested(now);
         }

@@ -122,6 +122,7 @@ fn block(slot: Slot, parent: Slot, transactions: u64) -> Block {
         entries: Part::Whole(entries(slot, transactions).into()),
         accounts: Part::Whole((0..3).map(|number| account(slot, number)).collect()),
         way: Way::Live,
+        witnesses: Default::default(),
         vouched: None,
     }
 }

@@ -75,6 +75,7 @@ impl Collected {
             entries: Part::Whole(self.entries.into()),
             accounts: Part::Whole(self.accounts.into()),
             way: Way::Live,
+            witnesses: Default::default(),
             vouched: None,
         };
         whole.then(|| Arc::new(block))

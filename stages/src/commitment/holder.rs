@@ -51,6 +51,8 @@ pub struct Commitment {
     floor: Slot,
     /// Slots that may be ready to go out.
     ready: BTreeSet<Slot>,
+    /// There is memory for what was let go.
+    has_room: bool,
     counters: Counters,
 }
 
@@ -66,6 +68,7 @@ impl Commitment {
             slots: BTreeMap::new(),
             floor: 0,
             ready: BTreeSet::new(),
+            has_room: true,
             counters: Counters::default(),
             options,
         }
@@ -211,15 +214,17 @@ impl Commitment {
         self.slots.append(&mut old);
     }
 
-    /// Asks for canonical slots of which only another version came, or whose content was given up.
+    /// Asks for canonical slots of which only another version came, or whose content was given up. While memory is short,
+    /// for the lowest alone, behind which all others wait: the rest would only be let go again.
     fn request_missing(&mut self, now: Timestamp, out: &mut Output) {
         let interval = self.options.request_interval;
         let chain = &self.tiers.at(self.level).chain;
-        for (&slot, held) in &mut self.slots {
-            let is_done = is_done(held, chain.canonical(slot));
-            if is_done || !held.blocks.is_empty() || !chain.is_settled_and_seen(slot) {
-                continue;
-            }
+        let missing = self.slots.iter_mut().filter(|(slot, held)| {
+            let is_done = is_done(held, chain.canonical(**slot));
+            !is_done && held.blocks.is_empty() && chain.is_settled_and_seen(**slot)
+        });
+        let most = if self.has_room { usize::MAX } else { 1 };
+        for (&slot, held) in missing.take(most) {
             if held.requested_at.is_none_or(|at| now.since(at) >= interval) {
                 held.requested_at = Some(now);
                 out.requests.push(slot);
@@ -262,8 +267,9 @@ impl Stage for Commitment {
                     out.push(Item::Arrivals(arrivals));
                 }
                 item @ Item::Begin(_) => out.push(item),
-                // Gaps were for recovery; what is not of blocks doesn't come here.
+                // Gaps were for recovery, claims for a proof; what is not of blocks doesn't come here.
                 Item::Gap(_)
+                | Item::Claim(_)
                 | Item::Update(_)
                 | Item::Echo(_)
                 | Item::Session(_)
@@ -273,6 +279,10 @@ impl Stage for Commitment {
         }
         self.emit(out);
         self.forget();
+    }
+
+    fn on_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
     }
 
     fn on_tick(&mut self, now: Timestamp, out: &mut Output) {

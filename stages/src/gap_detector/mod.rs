@@ -3,14 +3,17 @@
 //! For each open slot the ledger keeps which lane delivered what (`open_slot`). A slot goes out as a
 //! [`Block`](crate::block::Block) once a version of it is whole; as late updates, other versions or missing parts come in
 //! it may go out again. A slot that is owed (a child names it as parent, its meta came, or it was confirmed) and not
-//! whole after `grace` is a [`Gap`]. A jump in slot numbers is none: skipped slots are proven by parent links, further
-//! down.
+//! whole after `grace` is a [`Gap`](crate::batch::Gap). A jump in slot numbers is none: skipped slots are proven by parent links, further
+//! down. Where endpoints differ about one version, what each says goes out as a claim (`claims`), for a proof to judge.
 //!
 //! Order: blocks go out as they become whole, statuses as they come. Bounded: slots that are `keep_slots` behind the
 //! finalized one, or `max_open_slots` behind the tip, are forgotten; those that were owed are reported first, so nothing
 //! is forgotten silently. Late updates are counted (`ledger_discarded_total{reason="late"}`).
 
+mod claims;
 mod open_slot;
+mod owed;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,10 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::batch::{
-    Batch, Echo, EndpointId, Gap, Item, Lane, Missing, Scope, Session, SessionId, Status, Update, Want,
-};
-use crate::block::{Part, Way};
+use crate::batch::{Batch, Echo, EndpointId, Item, Lane, Scope, Session, SessionId, Status, Update};
 use crate::candidates::Offer;
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Role, Start};
 use crate::frame::{BlockMeta, Kind, SlotStatus};
@@ -106,15 +106,6 @@ const FORK_SLOTS: u64 = 64;
 /// The statuses of a slot that were passed on, each with the version that it was about.
 type Told = SmallVec<[(SlotStatus, Option<Hash>); 8]>;
 
-/// Whether a whole slot still waits for its entries and accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Patience {
-    /// As long as `extras_grace` says.
-    Grace,
-    /// No more.
-    Over,
-}
-
 /// Slots that a session is remembered for: more than any bank is behind its parent.
 const REMEMBERED_SLOTS: usize = 128;
 
@@ -124,6 +115,7 @@ struct Counters {
     gaps: u64,
     late: u64,
     contradictions: u64,
+    claims: u64,
     malformed: u64,
 }
 
@@ -417,151 +409,6 @@ impl GapDetector {
         agreed.then_some(version)
     }
 
-    /// Notes that `slot` exists.
-    fn owe(&mut self, slot: Slot, now: Timestamp) {
-        let wanted = self.floor.is_some_and(|floor| slot >= floor) && slot >= self.forgotten;
-        let whole = self.slots.get(&slot).is_some_and(|open| !open.emitted.is_empty());
-        if wanted && !whole && !self.is_reported(slot) {
-            self.owed.entry(slot).or_insert(now);
-        }
-    }
-
-    fn is_reported(&self, slot: Slot) -> bool {
-        self.reported.range(slot..).next().is_some_and(|(_, &first)| first <= slot)
-    }
-
-    /// Lets out what has become whole.
-    fn settle(&mut self, now: Timestamp, out: &mut Output) {
-        for slot in std::mem::take(&mut self.dirty) {
-            let Some(open) = self.slots.get(&slot) else { continue };
-            let mut waits = false;
-            for blockhash in open.versions() {
-                waits |= self.settle_version(now, slot, blockhash, Patience::Grace, out);
-            }
-            if !waits {
-                self.waiting.remove(&slot);
-            }
-        }
-    }
-
-    /// Lets a version out if it is whole; says whether it is and waits for its entries or accounts.
-    fn settle_version(
-        &mut self,
-        now: Timestamp,
-        slot: Slot,
-        blockhash: Hash,
-        patience: Patience,
-        out: &mut Output,
-    ) -> bool {
-        let Some(open) = self.slots.get_mut(&slot) else { return false };
-        let before = open.emitted.iter().find(|(hash, _)| *hash == blockhash).map(|&(_, emitted)| emitted);
-        let wanted = |want: Want| want != Want::Nothing;
-        if before.is_some_and(|parts| {
-            (parts.entries || !wanted(self.scope.entries)) && (parts.accounts || !wanted(self.scope.accounts))
-        }) {
-            return false;
-        }
-        let block = match open.assemble(blockhash, self.scope, Way::Live) {
-            Assembly::Block(block) => block,
-            Assembly::Incomplete => return false,
-            Assembly::Contradiction(reason) => {
-                self.on_contradiction(now, slot, reason, out);
-                return false;
-            }
-        };
-        let parts = open_slot::Emitted {
-            entries: matches!(block.entries, Part::Whole(_)),
-            accounts: matches!(block.accounts, Part::Whole(_)),
-        };
-        let lacks = block.entries.is_missing() || block.accounts.is_missing();
-        if before.is_none() && lacks {
-            let since = *self.waiting.entry(slot).or_insert(now);
-            if patience == Patience::Grace && now.since(since) < self.options.extras_grace {
-                return true;
-            }
-        }
-        if before != Some(parts) {
-            open.emitted.retain(|(hash, _)| *hash != blockhash);
-            open.emitted.push((blockhash, parts));
-            self.on_whole(slot, lacks, before.is_some(), out);
-            out.push(Item::Block(Arc::from(block)));
-        }
-        false
-    }
-
-    /// Lets slots below `below` that wait for entries or accounts go on without: nothing more of them is looked at. A
-    /// recording that is replayed at full speed gets there long before their grace is over.
-    fn release(&mut self, now: Timestamp, below: Slot, out: &mut Output) {
-        let waiting: Vec<Slot> = self.waiting.range(..below).map(|(&slot, _)| slot).collect();
-        for slot in waiting {
-            for blockhash in self.slots.get(&slot).map(OpenSlot::versions).unwrap_or_default() {
-                self.settle_version(now, slot, blockhash, Patience::Over, out);
-            }
-        }
-    }
-
-    /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
-    fn on_contradiction(&mut self, now: Timestamp, slot: Slot, reason: &'static str, out: &mut Output) {
-        if self.contradicted.insert(slot) {
-            self.counters.contradictions += 1;
-            self.owed.entry(slot).or_insert(now);
-            out.report(Event::Contradiction { slot, reason });
-        }
-    }
-
-    fn on_whole(&mut self, slot: Slot, lacks: bool, again: bool, out: &mut Output) {
-        self.waiting.remove(&slot);
-        self.owed.remove(&slot);
-        self.counters.whole += u64::from(!again);
-        if !again && self.reported.contains_key(&slot) {
-            out.report(Event::GapFilled { slot, way: Way::Live });
-        }
-        if lacks && !again {
-            out.push(Item::Gap(Gap { first: slot, last: slot, missing: Missing::Extras }));
-        }
-    }
-
-    /// Reports owed slots that have had their time.
-    fn report_gaps(&mut self, now: Timestamp, out: &mut Output) {
-        let GapDetectorOptions { grace, extras_grace, .. } = self.options;
-        let due = |&(&slot, &since): &(&Slot, &Timestamp)| match now.since(since) {
-            passed if passed < grace => false,
-            passed if passed < grace + extras_grace => !self.only_waits(slot),
-            // Its transactions are there; it goes on without the rest in a moment.
-            _ => !self.waiting.contains_key(&slot),
-        };
-        let due: Vec<Slot> = self.owed.iter().filter(due).map(|(&slot, _)| slot).collect();
-        for slot in due {
-            self.report_gap(slot, out);
-        }
-    }
-
-    /// Whether nothing of `slot` is known to be missing: it waits for its confirmation, or for entries and accounts.
-    fn only_waits(&self, slot: Slot) -> bool {
-        let covered =
-            || self.slots.get(&slot).is_some_and(|open| open.lanes.iter().any(|lane| lane.may_cover()));
-        self.waiting.contains_key(&slot) || self.scope.transactions == Want::Filtered && covered()
-    }
-
-    fn report_gap(&mut self, last: Slot, out: &mut Output) {
-        self.owed.remove(&last);
-        let first = self.first_unknown(last);
-        self.reported.insert(last, first);
-        self.counters.gaps += 1;
-        out.report(Event::GapFound { first, last });
-        out.push(Item::Gap(Gap { first, last, missing: Missing::Content }));
-    }
-
-    /// The lowest slot below `last` of which nothing is known up to it: how far the gap may reach.
-    fn first_unknown(&self, last: Slot) -> Slot {
-        let known =
-            self.slots.range(..last).rev().find(|(_, open)| open.has_content()).map(|(&slot, _)| slot + 1);
-        let reported = self.reported.range(..last).next_back().map(|(&last, _)| last + 1);
-        let below =
-            known.into_iter().chain(reported).chain(self.floor).chain([self.forgotten]).max().unwrap_or(last);
-        below.min(last)
-    }
-
     fn forget(&mut self, now: Timestamp, out: &mut Output) {
         let by_finality = self.finalized.saturating_sub(self.options.keep_slots);
         let below = by_finality.max(self.tip.slot().saturating_sub(self.options.max_open_slots));
@@ -646,6 +493,7 @@ impl Stage for GapDetector {
         show(Metric::new("ledger_whole_slots_total", self.counters.whole));
         show(Metric::new("ledger_gaps_total", self.counters.gaps));
         show(Metric::new("ledger_contradictions_total", self.counters.contradictions));
+        show(Metric::new("ledger_claims_total", self.counters.claims));
         show(Metric::new("ledger_discarded_total", self.counters.late).with("reason", "late"));
         show(Metric::new("ledger_discarded_total", self.counters.malformed).with("reason", "malformed"));
         show(Metric::new("ledger_open_slots", self.slots.len() as u64));

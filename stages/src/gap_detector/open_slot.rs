@@ -10,6 +10,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+use super::claims::Claim;
 use crate::account::Account;
 use crate::batch::{Arrival, EndpointId, Lane, Scope, SessionId, Update, Want};
 use crate::block::{Block, Part, Way};
@@ -45,8 +46,10 @@ pub(crate) struct LaneState {
     pub(crate) settled: bool,
     /// The bank failed or was thrown away.
     pub(crate) dead: bool,
-    transactions: Delivered,
-    entries: Delivered,
+    pub(super) transactions: Delivered,
+    pub(super) entries: Delivered,
+    /// What came of weighing it against other lanes.
+    pub(super) claim: Claim,
     accounts: HashMap<[u8; 32], LastWrite, foldhash::fast::RandomState>,
 }
 
@@ -64,11 +67,12 @@ impl LaneState {
             dead: false,
             transactions: Delivered::default(),
             entries: Delivered::default(),
+            claim: Claim::default(),
             accounts: HashMap::default(),
         }
     }
 
-    fn is_bound_to(&self, blockhash: Hash) -> bool {
+    pub(super) fn is_bound_to(&self, blockhash: Hash) -> bool {
         !self.dead && self.meta.is_some_and_hash(blockhash)
     }
 
@@ -104,7 +108,7 @@ pub(crate) struct Emitted {
 #[derive(Debug, Default)]
 pub(crate) struct OpenSlot {
     transactions: Candidates,
-    entries: Candidates,
+    pub(super) entries: Candidates,
     pub(crate) lanes: SmallVec<[LaneState; 4]>,
     /// When the first meta came.
     pub(crate) meta_at: Option<Timestamp>,
@@ -254,11 +258,16 @@ impl OpenSlot {
     pub(crate) fn assemble(&self, blockhash: Hash, scope: Scope, way: Way) -> Assembly {
         let lanes: SmallVec<[&LaneState; 4]> =
             self.lanes.iter().filter(|lane| lane.is_bound_to(blockhash)).collect();
-        let Some((meta, meta_update)) = self.widest_meta(blockhash) else { return Assembly::Incomplete };
+        self.assemble_lanes(&lanes, scope, way)
+    }
+
+    /// Puts together what some lanes of one version delivered.
+    pub(super) fn assemble_lanes(&self, lanes: &[&LaneState], scope: Scope, way: Way) -> Assembly {
+        let Some((meta, meta_update)) = widest_meta(lanes) else { return Assembly::Incomplete };
         if lanes.iter().any(|lane| lane.meta.as_ref().is_some_and(|(other, _)| contradicts(other, meta))) {
             return Assembly::Contradiction("metas of one blockhash name different parents");
         }
-        let transactions = match self.assemble_transactions(&lanes, meta, scope.transactions) {
+        let transactions = match self.assemble_transactions(lanes, meta, scope.transactions) {
             Ok(Part::Missing) => return Assembly::Incomplete,
             Ok(part) => part,
             Err(reason) => return Assembly::Contradiction(reason),
@@ -267,18 +276,12 @@ impl OpenSlot {
             meta: *meta,
             meta_update: meta_update.clone(),
             transactions,
-            entries: self.assemble_entries(&lanes, meta, scope.entries),
-            accounts: assemble_accounts(&lanes, scope.accounts),
+            entries: self.assemble_entries(lanes, meta, scope.entries),
+            accounts: assemble_accounts(lanes, scope.accounts),
             way,
+            witnesses: lanes.iter().map(|lane| lane.lane.session.endpoint).collect(),
             vouched: None,
         }))
-    }
-
-    /// The meta with the highest count among those of this version: where counts differ, somebody is wrong, and closing
-    /// a slot too early loses data where waiting costs a fetch.
-    fn widest_meta(&self, blockhash: Hash) -> Option<&(BlockMeta, Update)> {
-        let bound = self.live_metas().filter(|(meta, _)| meta.blockhash == blockhash);
-        bound.max_by_key(|(meta, _)| meta.executed_transaction_count)
     }
 
     fn assemble_transactions(
@@ -335,7 +338,14 @@ impl OpenSlot {
     }
 }
 
-fn contradicts(one: &BlockMeta, other: &BlockMeta) -> bool {
+/// The meta with the highest count among those of one version: where counts differ, somebody is wrong, and closing a slot
+/// too early loses data where waiting costs a fetch.
+fn widest_meta<'a>(lanes: &[&'a LaneState]) -> Option<&'a (BlockMeta, Update)> {
+    let metas = lanes.iter().filter_map(|lane| lane.meta.as_ref());
+    metas.max_by_key(|(meta, _)| meta.executed_transaction_count)
+}
+
+pub(super) fn contradicts(one: &BlockMeta, other: &BlockMeta) -> bool {
     (one.parent_slot, one.parent_blockhash) != (other.parent_slot, other.parent_blockhash)
 }
 

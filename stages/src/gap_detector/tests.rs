@@ -1,5 +1,5 @@
 use super::*;
-use crate::batch::SessionId;
+use crate::batch::{Gap, Missing, SessionId, Want};
 use crate::block::Block;
 use crate::fixtures::*;
 
@@ -177,6 +177,63 @@ fn a_slot_goes_on_without_entries_after_their_grace_and_again_with_them() {
     assert!(gaps(&out).contains(&Gap { first: 10, last: 10, missing: Missing::Extras }));
     let out = feed(&mut detector, 3_100_000, [entry(0, 10, 0, hash(10, 0), 3)]);
     assert!(!blocks(&out)[0].entries.is_missing());
+}
+
+/// Slot 10 with its entries, as a lane that may have another transaction in it tells it.
+fn told_by(endpoint: u16, version: u8, parent: (Slot, u8)) -> Vec<Update> {
+    let transactions = [transaction(endpoint, 1, 10, 0, 0), transaction(endpoint, 1, 10, version, 1)];
+    let mut entries = [entry(endpoint, 10, 0, hash(1, 1), 1), entry(endpoint, 10, 1, hash(10, 0), 1)];
+    entries.iter_mut().for_each(|entry| entry.frame.header.bank_id = 1);
+    let all = transactions.into_iter().chain(entries);
+    all.chain([meta(endpoint, 1, 10, 0, parent, 2)]).collect()
+}
+
+fn claims(out: &Output) -> Vec<(u16, Vec<u16>)> {
+    let claim = |item: &Item| match item {
+        Item::Claim(block) => {
+            Some((block.meta_update.session.endpoint, block.witnesses.iter().copied().collect()))
+        }
+        _ => None,
+    };
+    out.items.iter().filter_map(claim).collect()
+}
+
+#[test]
+fn endpoints_that_differ_about_a_block_make_a_claim_each_once() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    for lie in [told_by(1, 7, (9, 0)), told_by(1, 0, (9, 7))] {
+        let mut detector = detector(scope);
+        let out = feed(&mut detector, 0, told_by(0, 0, (9, 0)));
+        assert_eq!((blocks(&out).len(), claims(&out).len()), (1, 0));
+        let out = feed(&mut detector, 0, lie);
+        assert_eq!((blocks(&out).len(), claims(&out)), (0, vec![(0, vec![0]), (1, vec![1])]));
+        assert!(matches!(out.events[..], [Event::Contradiction { slot: 10, .. }]));
+        let out = feed(&mut detector, 0, told_by(2, 0, (9, 0)));
+        assert_eq!(claims(&out), [(2, vec![2])], "a third one has its say, and the others had theirs");
+    }
+}
+
+#[test]
+fn endpoints_that_agree_or_lost_something_make_no_claim() {
+    let scope = Scope { accounts: Want::Nothing, ..ALL };
+    let lost = |place: usize| {
+        let mut updates = told_by(1, 0, (9, 0));
+        updates.remove(place);
+        updates
+    };
+    for other in [told_by(1, 0, (9, 0)), lost(0), lost(2), lost(3)] {
+        let mut detector = detector(scope);
+        feed(&mut detector, 0, told_by(0, 0, (9, 0)));
+        let out = feed(&mut detector, 0, other);
+        assert!(claims(&out).is_empty() && out.events.is_empty());
+    }
+}
+
+#[test]
+fn without_entries_nobody_could_judge_a_claim() {
+    let mut detector = detector(TRANSACTIONS);
+    feed(&mut detector, 0, told_by(0, 0, (9, 0)));
+    assert!(claims(&feed(&mut detector, 0, told_by(1, 7, (9, 0)))).is_empty());
 }
 
 fn account_slot(detector: &mut GapDetector, endpoint: u16, slot: Slot, writes: &[(u8, u64, u64)]) {

@@ -19,6 +19,9 @@
 //! | counted | RPC delivered it, which has no entries | passes | passes |
 //! | failed | its chain breaks, or its entries did not come | passes, and is reported | is held back, reported, and fetched again |
 //!
+//! Where endpoints differ about a version, the gap detector passes what each says as a claim. A claim that holds goes on as
+//! the slot, in either mode and whatever went on before; one that fails is reported with its endpoint, and that is all.
+//!
 //! A slot that is held back is counted in `proof_failed_total{reason}`, its endpoint in `proof_endpoint_failed_total`. It
 //! is asked for at the recovery stages upstream, every [`REPEAT_AFTER`] until it comes in a form that passes, and given to
 //! those downstream as a gap. Behind recovery the stage proves replays, too, so that is where `enforce` belongs; in front

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::chain::{Break, History};
+use super::chain::{Break, History, Reason};
 use super::{Mode, ProofOptions, REPEAT_AFTER};
 use crate::batch::{Arrival, Batch, EndpointId, Gap, Item, Missing, Standing, Update};
 use crate::block::{Block, Way};
+use crate::entry::Entry;
 use crate::slot::{Hash, Slot, Timestamp};
 use crate::stage::{Event, Metric, Output, Stage};
 
@@ -28,6 +29,8 @@ pub struct Task {
     ticket: u64,
     block: Arc<Block>,
     max_hashes: u64,
+    /// It is one endpoint's claim, and goes on only if it holds.
+    is_claim: bool,
 }
 
 /// What came of a task.
@@ -40,8 +43,8 @@ pub struct Verdict {
 /// Why a slot is not proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flaw {
-    /// The first entry that breaks the chain.
-    index: Option<u32>,
+    /// Where the chain breaks, if it could be looked at.
+    broken: Option<Break>,
     /// The word in metrics.
     word: &'static str,
     reason: String,
@@ -56,7 +59,7 @@ impl Task {
             Ok(Some(history)) => history.prove().map_err(|broken| Flaw::of(block, broken)),
             Ok(None) => Err(Flaw::without_entries(block)),
             Err(error) => Err(Flaw {
-                index: None,
+                broken: None,
                 word: "malformed",
                 reason: error.to_string(),
                 endpoint: block.meta_update.session.endpoint,
@@ -69,7 +72,7 @@ impl Task {
 impl Flaw {
     fn of(block: &Block, broken: Break) -> Self {
         Self {
-            index: Some(broken.index),
+            broken: Some(broken),
             word: broken.reason.word(),
             reason: broken.reason.to_string(),
             endpoint: deliverer(block, broken.index),
@@ -78,7 +81,7 @@ impl Flaw {
 
     fn without_entries(block: &Block) -> Self {
         Self {
-            index: None,
+            broken: None,
             word: "no_entries",
             reason: "its entries did not come whole".to_owned(),
             endpoint: block.meta_update.session.endpoint,
@@ -86,11 +89,19 @@ impl Flaw {
     }
 }
 
-/// The endpoint that delivered an entry; what came twice counts for the first.
+/// The endpoint that delivered an entry. What came twice is the first's, who may not say that it belongs to this version:
+/// then it is whose block meta says so.
 fn deliverer(block: &Block, entry: u32) -> EndpointId {
     let entries = block.entries.updates().unwrap_or_default();
     let update: &Update = entries.get(entry as usize).unwrap_or(&block.meta_update);
-    update.session.endpoint
+    let endpoint = update.session.endpoint;
+    if block.witnesses.contains(&endpoint) { endpoint } else { block.meta_update.session.endpoint }
+}
+
+fn first_has_transactions(block: &Block) -> bool {
+    let first = block.entries.updates().and_then(|entries| entries.first());
+    let first = first.and_then(|first| Entry::read(first.frame.body()).ok());
+    first.is_some_and(|first| first.executed_transaction_count > 0)
 }
 
 /// An item that goes on in its turn.
@@ -147,6 +158,7 @@ impl Prover {
         for item in batch {
             match item {
                 Item::Block(block) if self.options.mode != Mode::Off => self.on_block(now, block, out),
+                Item::Claim(block) if self.options.mode != Mode::Off => self.on_claim(block),
                 Item::Arrivals(arrivals) => {
                     let marked = arrivals.iter().map(|arrival| self.mark(arrival)).collect();
                     self.waiting.push_back(Waiting::Ready(Item::Arrivals(marked)));
@@ -172,22 +184,37 @@ impl Prover {
         self.in_flight -= 1;
         let Verdict { task, result } = verdict;
         self.counters.busy += took;
-        let proven = match result {
-            Ok(hashes) => {
-                self.counters.proven += 1;
-                self.counters.hashes += hashes;
-                self.note(&task.block, Standing::Proven);
-                true
-            }
+        match result {
+            Ok(hashes) => self.on_proven(task, hashes, out),
             Err(flaw) => {
-                self.on_failure(now, &task.block, flaw, out);
-                false
+                let flaw = self.with_what_is_known_of_the_parent(&task.block, flaw);
+                if task.is_claim {
+                    self.on_false_claim(&task.block, flaw, out);
+                } else {
+                    self.on_failure(now, &task.block, flaw, out);
+                    self.settle(task, false);
+                }
             }
-        };
-        if self.options.mode == Mode::Enforce {
-            self.settle(task, proven);
         }
         self.release(out);
+    }
+
+    fn on_proven(&mut self, task: Task, hashes: u64, out: &mut Output) {
+        self.counters.hashes += hashes;
+        let before = self.standing(task.block.slot(), task.block.blockhash());
+        self.note(&task.block, Standing::Proven);
+        match task.is_claim {
+            // Another endpoint's claim, or what recovery brought, was the same.
+            true if before == Some(Standing::Proven) => {}
+            true => {
+                self.counters.proven += 1;
+                out.push(Item::Block(task.block));
+            }
+            false => {
+                self.counters.proven += 1;
+                self.settle(task, true);
+            }
+        }
     }
 
     /// Whether another batch may be taken in.
@@ -211,6 +238,14 @@ impl Prover {
                 self.note(&block, Standing::Counted);
                 self.pass(block);
             }
+            // The version went on with its entries, and what comes without adds nothing that can be proven.
+            (false, Way::Live | Way::Replay)
+                if self.standing(block.slot(), block.blockhash()) == Some(Standing::Proven) =>
+            {
+                if self.options.mode == Mode::Audit {
+                    self.pass(block);
+                }
+            }
             (false, Way::Live | Way::Replay) => {
                 self.on_failure(now, &block, Flaw::without_entries(&block), out);
                 match self.options.mode {
@@ -228,19 +263,56 @@ impl Prover {
             Mode::Enforce => Waiting::Proving(ticket),
             Mode::Off | Mode::Audit => Waiting::Ready(Item::Block(Arc::clone(&block))),
         });
-        self.tasks.push_back(Task { ticket, block, max_hashes: self.options.max_hashes });
+        self.add_task(ticket, block, false);
+    }
+
+    /// Nothing waits for a claim: it goes on if it holds, whenever that is known.
+    fn on_claim(&mut self, block: Arc<Block>) {
+        self.newest = self.newest.max(block.slot());
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.add_task(ticket, block, true);
+    }
+
+    fn add_task(&mut self, ticket: u64, block: Arc<Block>, is_claim: bool) {
+        self.tasks.push_back(Task { ticket, block, max_hashes: self.options.max_hashes, is_claim });
     }
 
     fn pass(&mut self, block: Arc<Block>) {
         self.waiting.push_back(Waiting::Ready(Item::Block(block)));
     }
 
-    fn on_failure(&mut self, now: Timestamp, block: &Block, flaw: Flaw, out: &mut Output) {
-        let slot = block.slot();
+    fn report(&mut self, slot: Slot, flaw: Flaw, out: &mut Output) {
         *self.counters.failed.entry(flaw.word).or_default() += 1;
         *self.counters.endpoints.entry(flaw.endpoint).or_default() += 1;
-        let Flaw { index, reason, endpoint, .. } = flaw;
+        let Flaw { broken, reason, endpoint, .. } = flaw;
+        let index = broken.map(|broken| broken.index);
         out.report(Event::ProofFailed { slot, index, reason, endpoint });
+    }
+
+    /// Nothing is asked for: the slot is a gap, since endpoints differ about it, unless another form of it passed.
+    fn on_false_claim(&mut self, block: &Block, flaw: Flaw, out: &mut Output) {
+        let endpoint = block.meta_update.session.endpoint;
+        self.report(block.slot(), Flaw { endpoint, ..flaw }, out);
+        self.note(block, Standing::Failed);
+    }
+
+    /// A first entry that does not hold is the parent's fault or its own; whose, a proven parent tells.
+    fn with_what_is_known_of_the_parent(&self, block: &Block, flaw: Flaw) -> Flaw {
+        let meta = &block.meta;
+        let is_right = || self.standing(meta.parent_slot, meta.parent_blockhash) == Some(Standing::Proven);
+        match flaw.broken {
+            Some(Break { index: 0, reason: Reason::Parent }) if is_right() => {
+                let reason = if first_has_transactions(block) { Reason::Transactions } else { Reason::Tick };
+                Flaw { endpoint: flaw.endpoint, ..Flaw::of(block, Break { index: 0, reason }) }
+            }
+            _ => flaw,
+        }
+    }
+
+    fn on_failure(&mut self, now: Timestamp, block: &Block, flaw: Flaw, out: &mut Output) {
+        let slot = block.slot();
+        self.report(slot, flaw, out);
         let passed = self.standing(slot, block.blockhash()) > Some(Standing::Failed);
         self.note(block, Standing::Failed);
         if self.options.mode == Mode::Enforce && !passed {
@@ -274,6 +346,9 @@ impl Prover {
 
     /// Lets a slot that waited go on, or a gap in its place.
     fn settle(&mut self, task: Task, proven: bool) {
+        if self.options.mode != Mode::Enforce {
+            return;
+        }
         let mine = |waiting: &Waiting| matches!(waiting, Waiting::Proving(ticket) if *ticket == task.ticket);
         let Some(place) = self.waiting.iter().position(mine) else { return };
         self.waiting[place] = Waiting::Ready(if proven { Item::Block(task.block) } else { gap(&task.block) });

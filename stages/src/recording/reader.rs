@@ -30,6 +30,8 @@ pub const PROBE_BYTES: u64 = 64 << 20;
 const PLAIN_BLOCK_BYTES: usize = 1 << 20;
 /// Largest frame of a plain recording: what a subscription accepts by default.
 const MAX_FRAME_BYTES: usize = 256 << 20;
+/// Largest block, unpacked: the largest frame, and what may come together with it.
+const MAX_BLOCK_BYTES: u32 = 512 << 20;
 /// Bytes read from the disk at a time.
 const READ_BYTES: usize = 256 << 10;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -54,6 +56,12 @@ pub enum RecordingError {
          SubscribeUpdate; make one with `sluice record`"
     )]
     Unknown {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing in it.
+    #[error("{path} is empty; make a recording with `sluice record`")]
+    Empty {
         /// The file.
         path: PathBuf,
     },
@@ -90,7 +98,13 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, RecordingError> {
         let io = |source| RecordingError::Io { path: path.to_owned(), source };
         let mut input = unpacked(path).map_err(io)?;
-        let start = input.fill_buf().map_err(io)?;
+        let start = match input.fill_buf() {
+            Ok([]) => return Err(RecordingError::Empty { path: path.to_owned() }),
+            Ok(start) => start,
+            // Packed, and broken before its first bytes.
+            Err(error) if is_torn(&error) => return Err(RecordingError::Unknown { path: path.to_owned() }),
+            Err(error) => return Err(io(error)),
+        };
         let is_plain = !start.starts_with(&FILE_MAGIC);
         let mut reader = Self {
             path: path.to_owned(),
@@ -170,9 +184,16 @@ impl Reader {
     }
 
     fn next_of_blocks(&mut self) -> io::Result<Option<RecordedBlock>> {
-        match read_block(&mut self.input)? {
+        let found = match read_block(&mut self.input) {
+            Err(error) if is_torn(&error) => Found::Torn,
+            found => found?,
+        };
+        match found {
             Found::Block(head, packed) => {
                 self.offset += (BLOCK_HEAD_BYTES + packed.len()) as u64;
+                if head.raw_bytes > MAX_BLOCK_BYTES {
+                    return Err(io::Error::other("a block larger than any that is written"));
+                }
                 let raw = zstd::bulk::decompress(&packed, head.raw_bytes as usize);
                 let raw = raw.map_err(io::Error::other)?;
                 let block = format::decode_block(head.continues, head.entry.first_at, &raw);

@@ -100,7 +100,11 @@ fn a_recording_cut_at_any_byte_reads_as_its_whole_blocks() {
         fs::write(&path, &bytes[..length]).expect("writable");
         if length < head {
             let refused = Reader::open(&path).err().expect("no head, no recording");
-            assert!(matches!(refused, RecordingError::Head { .. } | RecordingError::Unknown { .. }));
+            assert!(matches!(
+                (length, refused),
+                (0, RecordingError::Empty { .. })
+                    | (1.., RecordingError::Head { .. } | RecordingError::Unknown { .. })
+            ));
             continue;
         }
         let whole = ends[1..].iter().filter(|&&end| end <= length as u64).count();
@@ -304,11 +308,13 @@ fn a_plain_recording_cut_at_any_byte_reads_as_its_whole_frames() {
 fn something_else_is_told_from_a_recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("else");
-    for bytes in [&b""[..], b"{}", b"[pipeline]\nname = \"x\"\n", b"PAR1"] {
+    for bytes in [&b"{}"[..], b"[pipeline]\nname = \"x\"\n", b"PAR1"] {
         fs::write(&path, bytes).expect("writable");
         let refused = Reader::open(&path).err().expect("no recording");
         assert!(matches!(refused, RecordingError::Unknown { .. }), "{refused}");
     }
+    fs::write(&path, "").expect("writable");
+    assert!(matches!(Reader::open(&path).err(), Some(RecordingError::Empty { .. })));
 }
 
 proptest! {

@@ -226,6 +226,7 @@ impl Loop {
                     .map_err(|error| NodeError::Fatal(format!("a fetch panicked: {error}")))?,
                 _ = ticks.tick() => {
                     self.planner.set_costs(self.fetcher.costs());
+                    self.planner.set_room(self.context.budget.has_room());
                     self.show_metrics();
                 }
             }

@@ -51,6 +51,10 @@ const HELP: &[(&str, &str)] = &[
     ("first_updates_total", "Updates that an endpoint was the first to send."),
     ("held_blocks", "Slots that wait for their commitment."),
     ("holes", "Slots that can't be had for now."),
+    (
+        "ledger_claims_total",
+        "What one endpoint said of a slot about which endpoints differ, for a proof to judge.",
+    ),
     ("ledger_contradictions_total", "Slots about which endpoints contradicted each other."),
     ("ledger_discarded_total", "Updates that the slot ledger could not use, by reason."),
     ("ledger_gaps_total", "Gaps that the slot ledger has found."),
@@ -65,6 +69,10 @@ const HELP: &[(&str, &str)] = &[
     ("parquet_committed_files_total", "Durable files."),
     ("parquet_committed_ranges_total", "Ranges of slots whose files are durable."),
     ("parquet_committed_rows_total", "Rows in durable files."),
+    (
+        "parquet_hole_ranges_total",
+        "Ranges of entries or accounts that did not come whole in time and are not in any file.",
+    ),
     ("recorder_updates_total", "Updates that were recorded."),
     ("recorder_written_bytes_total", "Bytes of the recording."),
     ("recovered_slots_total", "Missing slots that were settled, by the way they came."),

@@ -22,7 +22,7 @@ use yellowstone_grpc_proto::geyser::{
 use super::codec::FrameCodec;
 use super::failure::{Failure, FailureKind};
 use super::options::{Compression, YellowstoneOptions};
-use super::request;
+use super::{request, windows};
 use crate::slot::Slot;
 
 /// The protocol's method.
@@ -30,12 +30,6 @@ const SUBSCRIBE_PATH: &str = "/geyser.Geyser/Subscribe";
 
 /// Requests that wait to be sent: the subscription and a few pings. A ping that finds no room is left out.
 const REQUEST_CAPACITY: usize = 8;
-
-/// Room for the answers to unary calls: many times what one of them takes.
-const UNARY_WINDOW_BYTES: u32 = 1 << 20;
-
-/// HTTP/2's own bound of a window.
-const MAX_WINDOW_BYTES: u32 = i32::MAX as u32;
 
 /// Most updates read at once: enough to make the cost of handing a batch on small for each of them.
 const MAX_BATCH_UPDATES: usize = 256;
@@ -60,12 +54,14 @@ pub enum Read {
     Over(Failure),
 }
 
-/// Connects to the endpoint.
+/// Connects to the endpoint; `window_bytes` is the receive window of each stream.
 ///
 /// # Errors
 /// If it can't be reached within `connect_timeout`, or its TLS settings are not usable.
-pub async fn connect(options: &YellowstoneOptions) -> Result<Channel, Failure> {
-    let target = target(options)?;
+pub async fn connect(options: &YellowstoneOptions, window_bytes: u32) -> Result<Channel, Failure> {
+    let target = target(options)?
+        .initial_stream_window_size(window_bytes)
+        .initial_connection_window_size(windows::of_connection(window_bytes));
     within(options.connect_timeout, async { target.connect().await.map_err(|e| Failure::from_transport(&e)) })
         .await
 }
@@ -219,19 +215,11 @@ fn target(options: &YellowstoneOptions) -> Result<Target, Failure> {
         .tcp_nodelay(true)
         .http2_keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(options.window_bytes)
-        .initial_connection_window_size(connection_window(options.window_bytes));
+        .keep_alive_while_idle(true);
     if target.uri().scheme_str() != Some("https") {
         return Ok(target);
     }
     target.tls_config(tls(options)?).map_err(|error| Failure::from_transport(&error))
-}
-
-/// A connection carries one subscription, at most one replay, and unary calls, which have to get through while the
-/// pipeline does not read the other two.
-fn connection_window(stream_bytes: u32) -> u32 {
-    stream_bytes.saturating_mul(2).saturating_add(UNARY_WINDOW_BYTES).min(MAX_WINDOW_BYTES)
 }
 
 fn tls(options: &YellowstoneOptions) -> Result<ClientTlsConfig, Failure> {

@@ -1,15 +1,16 @@
 //! One endpoint's connection, shared by its subscription, its health checks and replays, and the pace at which requests
 //! may be sent along it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 use tonic::transport::Channel;
 
-use super::client;
 use super::failure::{Failure, FailureKind};
 use super::options::YellowstoneOptions;
+use super::{client, windows};
 use crate::recovery::pace::RateLimit;
 use crate::slot::Timestamp;
 
@@ -21,6 +22,8 @@ const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
 pub struct Link {
     channel: Mutex<Arc<OnceCell<Channel>>>,
     limit: Mutex<RateLimit>,
+    /// The receive window of a stream where the options have none.
+    window_bytes: AtomicU32,
     started: Instant,
 }
 
@@ -30,8 +33,14 @@ impl Link {
         Self {
             channel: Mutex::default(),
             limit: Mutex::new(RateLimit::new(options.max_requests_per_second, options.burst)),
+            window_bytes: AtomicU32::new(windows::MAX_SHARE_BYTES),
             started: Instant::now(),
         }
+    }
+
+    /// Bounds what the server may send before it is read, from the next connection on, unless the options say otherwise.
+    pub fn bound_window(&self, bytes: u32) {
+        self.window_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The connection, made if there is none; several callers wait for the same one. Waits for the request's turn.
@@ -41,7 +50,8 @@ impl Link {
     pub async fn channel(&self, options: &YellowstoneOptions) -> Result<Channel, Failure> {
         self.turn().await;
         let cell = Arc::clone(&lock(&self.channel));
-        cell.get_or_try_init(|| client::connect(options)).await.cloned()
+        let window_bytes = options.window_bytes.unwrap_or(self.window_bytes.load(Ordering::Relaxed));
+        cell.get_or_try_init(|| client::connect(options, window_bytes)).await.cloned()
     }
 
     /// Waits until another request may be sent.

@@ -33,6 +33,7 @@ pub mod race;
 pub mod request;
 pub mod source;
 mod subscriber;
+pub mod windows;
 
 pub use failure::{Failure, FailureKind};
 pub use options::YellowstoneOptions;

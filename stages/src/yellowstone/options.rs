@@ -123,11 +123,11 @@ pub struct YellowstoneOptions {
     #[serde(default = "default_max_message_bytes", with = "sluice_config::units::bytes")]
     #[schemars(with = "String")]
     pub max_message_bytes: u32,
-    /// HTTP/2 flow-control window, of the stream and of the connection, as there is one stream. It bounds what is on its
-    /// way: round-trip time × rate. Default 16 MiB: 80 MB/s, four times mainnet's transactions, at 200 ms.
-    #[serde(default = "default_window_bytes", with = "sluice_config::units::bytes")]
-    #[schemars(with = "String")]
-    pub window_bytes: u32,
+    /// HTTP/2 flow-control window of a stream. It bounds what is on its way: round-trip time × rate. Default: all windows
+    /// together a quarter of `memory_limit`, each 16 MiB at most: 80 MB/s, four times mainnet's transactions, at 200 ms.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "sluice_config::units::option_bytes")]
+    #[schemars(with = "Option<String>")]
+    pub window_bytes: Option<u32>,
 
     /// Transactions with their metadata. Default: all, if no filter of any kind is given.
     #[serde(default)]
@@ -251,10 +251,6 @@ fn default_max_message_bytes() -> u32 {
     256 << 20
 }
 
-fn default_window_bytes() -> u32 {
-    16 << 20
-}
-
 impl YellowstoneOptions {
     /// The defaults, for the server at `url`.
     pub fn new(url: impl Into<String>) -> Self {
@@ -284,7 +280,7 @@ impl YellowstoneOptions {
             max_requests_per_second: default_max_requests_per_second(),
             burst: default_burst(),
             max_message_bytes: default_max_message_bytes(),
-            window_bytes: default_window_bytes(),
+            window_bytes: None,
             transactions: Selection::default(),
             transactions_status: Selection::default(),
             accounts: Selection::default(),

@@ -111,7 +111,7 @@ fn number_problems(options: &YellowstoneOptions) -> Vec<Problem> {
     if options.reconnect_max < options.reconnect_min {
         problems.push(problem("reconnect_max", "is shorter than reconnect_min", "make it longer"));
     }
-    if !WINDOW_BYTES.contains(&options.window_bytes) {
+    if options.window_bytes.is_some_and(|bytes| !WINDOW_BYTES.contains(&bytes)) {
         problems.push(problem("window_bytes", "is outside of HTTP/2's bounds", "64 KiB to 2 GiB - 1"));
     }
     if options.max_message_bytes < 1 << 20 {

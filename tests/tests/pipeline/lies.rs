@@ -1,15 +1,19 @@
-//! Endpoints that lie so that only the chain of hashes can tell: with the proof enforced, and an honest endpoint beside
-//! the liar, the files are those of an honest run.
+//! Endpoints that lie so that only the chain of hashes can tell: each lie is found and named, and with the proof enforced
+//! and an honest endpoint beside the liar the files are those of an honest run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sluice_cluster::Lie;
 use sluice_cluster::cluster::Config;
 use sluice_cluster::faults::Profile;
+use sluice_cluster::server::Running as Served;
 use sluice_sinks::verify::{Progress, ProveOptions, VerifyOptions, prove, verify};
+use sluice_stages::stage::Event;
+use sluice_stages::watch::{Reported, Watch};
+use tokio::sync::broadcast;
 
-use crate::support::{Lossless, assert_same, files, serve, small_ledger};
+use crate::support::{Lossless, all_metrics, assert_same, files, run_until, serve, small_ledger};
 
 /// Slots that are compared, unless `SLUICE_LIE_SLOTS` says how many; two of three are lied about, each at a random place.
 const SLOTS: u64 = 75;
@@ -25,8 +29,16 @@ fn slots() -> u64 {
     wanted.unwrap_or(SLOTS).next_multiple_of(COMMIT_SLOTS)
 }
 
-/// The files of a run in which endpoints lie, and the slots that failed by then.
-async fn files_with(lies: Vec<(usize, u64, Lie)>) -> (BTreeMap<String, Vec<u8>>, u64) {
+/// Who lies about which slot, and how.
+type Lies = Vec<(usize, u64, Lie)>;
+
+/// All lies in turn, about two slots of three, by either endpoint.
+fn all_lies() -> Lies {
+    let about = (FIRST..FIRST + slots()).filter(|slot| slot % 3 != 0);
+    about.zip(Lie::ALL.into_iter().cycle()).map(|(slot, lie)| (slot as usize % 2, slot, lie)).collect()
+}
+
+async fn served_with(lies: Lies) -> Served {
     let config = Config {
         endpoints: 2,
         faults: Profile::None,
@@ -36,37 +48,134 @@ async fn files_with(lies: Vec<(usize, u64, Lie)>) -> (BTreeMap<String, Vec<u8>>,
         lies,
         ..Config::default()
     };
-    let served = serve(small_ledger(slots() + TAIL_SLOTS), config, 2).await;
+    serve(small_ledger(slots() + TAIL_SLOTS), config, 2).await
+}
+
+/// What a lie is called: by some, a part of it has to be in the words.
+fn names(lie: Lie) -> &'static [&'static str] {
+    match lie {
+        // What the entry lacks can't be guessed; an entry that is left without transactions looks like a tick.
+        Lie::TransactionLeftOut => &["does not follow from the signatures", "does not follow from the entry"],
+        Lie::TransactionAdded => &["was never executed"],
+        // Of one entry, or of two.
+        Lie::TransactionsSwapped => &["have changed places", "does not follow from the signatures"],
+        Lie::SignatureChanged => &["does not follow from the signatures"],
+        Lie::EntryLeftOut => &["an entry before it is missing"],
+        Lie::EntrySplit => &["one entry was cut in two"],
+        Lie::HashCountChanged => &["lead to its hash"],
+        Lie::WrongParent => &["does not follow from the parent's blockhash"],
+    }
+}
+
+/// Findings: the slot, the first entry that breaks, the endpoint, and what was said.
+type Findings = BTreeSet<(u64, u32, usize, String)>;
+
+/// Gathers what is found while a pipeline runs.
+#[derive(Default)]
+struct Gathered {
+    reports: Option<broadcast::Receiver<Reported>>,
+    findings: Findings,
+}
+
+impl Gathered {
+    fn gather(&mut self, watch: &Watch) {
+        let reports = self.reports.get_or_insert_with(|| watch.reports());
+        loop {
+            match reports.try_recv() {
+                Ok(Reported {
+                    event: Event::ProofFailed { slot, index: Some(index), endpoint, reason },
+                    ..
+                }) => {
+                    self.findings.insert((slot, index, usize::from(endpoint), reason));
+                }
+                Ok(_) => {}
+                Err(broadcast::error::TryRecvError::Lagged(lost)) => panic!("{lost} reports were lost"),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// What of the lies was not found where it is, or not called what it is.
+    fn unnamed(&self, served: &Served, lies: &Lies) -> Vec<(usize, u64, Lie)> {
+        let is_named = |&(endpoint, slot, lie): &(usize, u64, Lie)| {
+            let Some(index) = served.cluster().breaks_at(endpoint, slot) else { return true };
+            let first = || index == 0 && lie != Lie::WrongParent;
+            let is_so = |(about, at, who, reason): &(u64, u32, usize, String)| {
+                let is_there = (*about, *at as usize, *who) == (slot, index, endpoint);
+                // Of a first entry it can't be told as long as its parent is not proven.
+                let is_called = names(lie).iter().any(|name| reason.contains(name))
+                    || first() && reason.contains("the parent's blockhash");
+                is_there && is_called
+            };
+            self.findings.iter().any(is_so)
+        };
+        lies.iter().filter(|lie| !is_named(lie)).copied().collect()
+    }
+
+    /// Findings about what was no lie.
+    fn false_alarms(&self, lies: &Lies) -> Vec<&(u64, u32, usize, String)> {
+        let is_lie = |slot, who| lies.iter().any(|&(endpoint, about, _)| (endpoint, about) == (who, slot));
+        self.findings.iter().filter(|(slot, _, who, _)| !is_lie(*slot, *who)).collect()
+    }
+}
+
+/// Whether the files of `dataset` are there for all slots that are compared.
+fn is_committed(pipeline: &Lossless, dataset: &str) -> bool {
+    (FIRST..FIRST + slots())
+        .step_by(COMMIT_SLOTS as usize)
+        .all(|first| pipeline.file(dataset, first).exists())
+}
+
+/// The files of a run in which endpoints lie, once all of them are named.
+async fn files_with(lies: Lies) -> BTreeMap<String, Vec<u8>> {
+    let served = served_with(lies.clone()).await;
     let root = tempfile::tempdir().expect("a folder");
     let mut pipeline = Lossless::new(&served, root.path(), COMMIT_SLOTS);
     pipeline.source = "transactions = true\nentries = true\n".to_owned();
     pipeline.proof = Some("mode = \"enforce\"\n".to_owned());
-    let watch = pipeline.run_until_committed(FIRST + slots() - 1).await;
+    let mut gathered = Gathered::default();
+    let (watch, result) = run_until(pipeline.plan(), |watch| {
+        gathered.gather(watch);
+        let committed = ["blocks", "entries"].iter().all(|dataset| is_committed(&pipeline, dataset));
+        committed && gathered.unnamed(&served, &lies).is_empty()
+    })
+    .await;
+    result.expect("drained without an error");
+    assert_eq!(gathered.false_alarms(&lies), Vec::<&_>::new());
+    assert_eq!(watch.sum("parquet_hole_ranges_total"), 0, "{}", all_metrics(&watch));
     served.shutdown().await.expect("the cluster served to its end");
     let mut report = verify(root.path(), VerifyOptions::default()).expect("readable");
     let options = ProveOptions { hashes: true, ..ProveOptions::default() };
     prove(root.path(), options, &Progress::default(), &mut report).expect("readable");
     assert!(report.is_clean(), "{report}");
-    let proven = report.proven.expect("it was asked for");
-    assert_eq!(proven.counted + proven.proven, report.blocks, "{report}");
-    (files(root.path()), watch.sum("proof_failed_total"))
+    assert_eq!(report.proven.as_ref().map(|proven| proven.proven), Some(report.blocks), "{report}");
+    files(root.path())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_lie_is_healed_by_the_honest_endpoint() {
-    let (honest, failed) = files_with(Vec::new()).await;
-    assert_eq!(failed, 0);
-    let about = (FIRST..FIRST + slots()).filter(|slot| slot % 3 != 0);
-    let lies = about.zip(Lie::ALL.into_iter().cycle()).map(|(slot, lie)| (slot as usize % 2, slot, lie));
-    let (healed, failed) = files_with(lies.collect()).await;
-    assert!(failed > 0, "no lie came as far as the proof");
-    // No RPC has entries: where no replay brought them in time they are a hole of that dataset, and of no other.
-    let (entries, content): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        honest.into_iter().partition(|(name, _)| name.starts_with("entries/"));
-    let (healed_entries, healed_content): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        healed.into_iter().partition(|(name, _)| name.starts_with("entries/"));
-    assert_same(&content, &healed_content, "with lies about two slots of three");
-    for (name, bytes) in &healed_entries {
-        assert!(entries.get(name) == Some(bytes), "{name} is not the one of the honest run");
-    }
+async fn every_lie_is_named_and_healed_by_the_honest_endpoint() {
+    let honest = files_with(Vec::new()).await;
+    let healed = files_with(all_lies()).await;
+    assert!(honest.keys().any(|name| name.starts_with("entries/")));
+    assert_same(&honest, &healed, "with lies about two slots of three");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_names_every_lie_of_whichever_endpoint() {
+    let lies = all_lies();
+    let served = served_with(lies.clone()).await;
+    let root = tempfile::tempdir().expect("a folder");
+    let mut pipeline = Lossless::new(&served, root.path(), COMMIT_SLOTS);
+    pipeline.source = "transactions = true\nentries = true\n".to_owned();
+    pipeline.proof = Some("mode = \"audit\"\n".to_owned());
+    let mut gathered = Gathered::default();
+    let (watch, result) = run_until(pipeline.plan(), |watch| {
+        gathered.gather(watch);
+        gathered.unnamed(&served, &lies).is_empty()
+    })
+    .await;
+    result.expect("drained without an error");
+    assert_eq!(gathered.false_alarms(&lies), Vec::<&_>::new());
+    assert!(watch.by_label("proof_failed_total").len() >= 6, "each kind is counted: {}", all_metrics(&watch));
+    served.shutdown().await.expect("the cluster served to its end");
 }

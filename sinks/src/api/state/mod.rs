@@ -70,7 +70,12 @@ impl Live {
                 AlertItem::Changed(alert) => self.alerts.on_changed(alert),
                 AlertItem::Notice(_) => {}
             },
-            Item::Begin(_) | Item::Update(_) | Item::Echo(_) | Item::Session(_) | Item::Arrivals(_) => {}
+            Item::Begin(_)
+            | Item::Update(_)
+            | Item::Echo(_)
+            | Item::Session(_)
+            | Item::Claim(_)
+            | Item::Arrivals(_) => {}
         }
     }
 

@@ -123,18 +123,32 @@ fn the_content_does_not_wait_for_entries_and_accounts() {
 
 #[test]
 fn extras_that_never_come_are_a_hole_of_theirs_alone() {
-    let chain = Chain::generate(20, 99, 1);
+    let chain = Chain::generate(20, 199, 1);
     let mut blocks = chain.blocks();
     blocks[2] = Arc::new(without_extras(&blocks[2]));
     let mut planner = planner(usize::MAX);
     let mut outcome = Outcome::default();
     feed(&mut planner, &mut outcome, &blocks);
-    assert_eq!(outcome.content(), [20, 30, 40, 50, 60, 70, 80]);
+    assert_eq!(outcome.content(), (20..190).step_by(10).collect::<Vec<_>>());
     let holes = outcome.events.iter().filter(|event| matches!(event, Event::HoleOpened { slot: 22, .. }));
-    assert_eq!(holes.count(), 2);
+    assert_eq!((holes.count(), planner.holes()), (2, [1, 1]));
     assert!(!outcome.committed.contains_key(&(20, Track::Entries)));
     assert!(outcome.committed.contains_key(&(80, Track::Entries)));
     assert_eq!(planner.waiting_bytes(), 0);
+}
+
+#[test]
+fn extras_that_come_while_a_replay_may_bring_them_are_no_hole() {
+    let blocks = Chain::generate(20, 199, 1).blocks();
+    let (late, mut rest) = (Arc::clone(&blocks[2]), blocks);
+    rest[2] = Arc::new(without_extras(&late));
+    let before_the_end = rest.iter().take_while(|block| block.slot() < 20 + 150).cloned().collect::<Vec<_>>();
+    let mut planner = planner(usize::MAX);
+    let mut outcome = Outcome::default();
+    feed(&mut planner, &mut outcome, &before_the_end);
+    feed(&mut planner, &mut outcome, &[late]);
+    assert!(outcome.committed.contains_key(&(20, Track::Entries)));
+    assert_eq!(planner.holes(), [0, 0]);
 }
 
 #[test]

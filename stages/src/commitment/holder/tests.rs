@@ -16,6 +16,7 @@ fn block_of(slot: Slot, version: u8, parent: (Slot, u8)) -> Block {
         entries: Part::NotSubscribed,
         accounts: Part::NotSubscribed,
         way: Way::Live,
+        witnesses: Default::default(),
         vouched: None,
     }
 }
@@ -147,6 +148,25 @@ fn what_is_shed_under_pressure_is_asked_for_once_it_is_final() {
     assert_eq!(emitted(&feed(&mut stage, [finalized(11, 0)])), [(10, hash(10, 0))]);
     stage.on_tick(Timestamp(1), &mut out);
     assert_eq!(out.requests, [11]);
+}
+
+#[test]
+fn what_is_shed_is_asked_for_when_there_is_room_and_the_lowest_of_it_in_any_case() {
+    let mut stage = stage(Level::Finalized);
+    feed(&mut stage, (10..18).map(|slot| block(slot, 0, (slot - 1, 0))));
+    let requests = |stage: &mut Commitment, seconds: u64, has_room| {
+        let mut out = Output::default();
+        stage.on_room(has_room);
+        stage.on_tick(Timestamp(seconds * 1_000_000), &mut out);
+        out.requests
+    };
+    stage.on_pressure(Timestamp(0), &mut Output::default());
+    feed(&mut stage, [finalized(17, 0)]);
+    assert_eq!(requests(&mut stage, 1, false), [14]);
+    assert!(requests(&mut stage, 2, false).is_empty());
+    feed(&mut stage, [block(14, 0, (13, 0))]);
+    assert_eq!(requests(&mut stage, 3, false), [15]);
+    assert_eq!(requests(&mut stage, 4, true), [16, 17]);
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn block(slot: Slot, now: u64, latency: u64, count: u64) -> Block {
         entries: Part::NotSubscribed,
         accounts: Part::NotSubscribed,
         way: Way::Live,
+        witnesses: Default::default(),
         vouched: None,
     }
 }

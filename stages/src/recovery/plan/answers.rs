@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::end_of_chain::{Agreement, Support};
 use super::search::{Search, Versions};
 use super::{Fetch, Planner};
 use crate::block::Block;
@@ -22,6 +23,10 @@ pub(super) struct Held {
     pub(super) block: Block,
     /// The level that it was asked for at.
     pub(super) level: Commitment,
+    /// Since when, or since it was last looked whether the chain ends with it.
+    pub(super) since: Timestamp,
+    /// What speaks for it although nobody names it.
+    pub(super) support: Support,
 }
 
 /// What is to be done with an answer.
@@ -86,11 +91,16 @@ impl Planner {
                 self.want_parent(now, &block.meta);
                 let (slot, blockhash) = (block.slot(), block.blockhash());
                 let (parent, parent_blockhash) = (block.meta.parent_slot, block.meta.parent_blockhash);
-                if let Some(search) = self.searches.get_mut(&slot) {
-                    search.held = Some(Held { block, level });
-                }
-                if judgement == Judgement::Named {
-                    self.name(slot, blockhash);
+                let held = Held { block, level, since: now, support: Support::Answer };
+                let agreement = match self.searches.get_mut(&slot) {
+                    Some(search) if judgement == Judgement::Named => search.replace(held),
+                    Some(search) => search.hold(held),
+                    None => Agreement::Open,
+                };
+                match agreement {
+                    Agreement::Open => {}
+                    Agreement::Agreed => self.name(slot, blockhash),
+                    Agreement::Differs => self.refuse(slot, "two answers are of different blocks".to_owned()),
                 }
                 self.name(parent, parent_blockhash);
             }

@@ -5,6 +5,9 @@ use super::{Fetch, MOST_DELIVERIES, Planner};
 use crate::batch::{EndpointId, Missing};
 use crate::slot::{Commitment, Slot, Timestamp};
 
+/// Slots that are looked for at a time while memory is short: the lowest, and the one behind, which names it.
+const MOST_WITHOUT_ROOM: usize = 2;
+
 impl Planner {
     /// RPC's finalized slot, once nothing has become final for a while: all streams may be down, or none of them old
     /// enough to say which versions are final.
@@ -34,9 +37,12 @@ impl Planner {
     }
 
     fn next_search_for(&mut self, missing: Missing, now: Timestamp) -> Option<Fetch> {
-        let is_due =
-            |search: &Search| search.missing == missing && search.is_due(now, self.options.hedge_after);
-        let due = self.searches.iter().filter(|(_, search)| is_due(search)).map(|(&slot, _)| slot);
+        let is_due = |search: &Search| search.is_due(now, self.options.hedge_after);
+        // A block that is held waits for others, and a hole for its time.
+        let is_open = |search: &Search| search.held.is_none() && (!search.hole || is_due(search));
+        let most = if self.has_room { usize::MAX } else { MOST_WITHOUT_ROOM };
+        let open = self.searches.iter().filter(|(_, search)| search.missing == missing && is_open(search));
+        let due = open.take(most).filter(|(_, search)| is_due(search)).map(|(&slot, _)| slot);
         let due: Vec<Slot> = due.take(self.options.batch_size).collect();
         due.iter().find_map(|&slot| self.fetch_for(slot, &due, now))
     }

@@ -10,22 +10,24 @@
 //! the one that others name for the slot (`answers`), and its parent has to be there, too, or is fetched next, down to
 //! what is known. An answer
 //! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
-//! (`chain`).
+//! (`chain`). The last block of a chain that ends has no child to name it (`end_of_chain`).
 
 mod answers;
 pub(crate) mod assembler;
 mod choice;
+mod end_of_chain;
+mod fetch;
+mod results;
 mod search;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
-use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status, Update};
+use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status};
 use crate::block::{Block, Way};
 use crate::chain::{Chain, Changes};
 use crate::component::Start;
@@ -36,62 +38,8 @@ use crate::stage::{Event, Metric, Output};
 
 use super::RecoveryOptions;
 use assembler::Assembler;
-use search::{Listing, Parts, Search, Versions, backoff};
-
-/// Something to fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fetch {
-    /// The newest finalized slot: `getSlot`.
-    Tip,
-    /// Which slots between two have a block: `getBlocks`.
-    List {
-        /// The first slot.
-        first: Slot,
-        /// The last.
-        last: Slot,
-    },
-    /// One block: `getBlock`.
-    Block {
-        /// Its slot.
-        slot: Slot,
-        /// The commitment to ask for.
-        commitment: Commitment,
-    },
-    /// Slots again from an endpoint's stream: `from_slot`.
-    Replay {
-        /// The endpoint.
-        endpoint: EndpointId,
-        /// The first slot.
-        first: Slot,
-        /// The last.
-        last: Slot,
-    },
-}
-
-/// What came of a fetch.
-#[derive(Debug, Clone)]
-pub enum Fetched {
-    /// The slots that a node says have a block.
-    Slots(Vec<Slot>),
-    /// The updates of one slot. A replay may bring several slots, one after the other.
-    Updates {
-        /// The slot.
-        slot: Slot,
-        /// All that came for it.
-        updates: Vec<Update>,
-    },
-    /// The fetch is over.
-    Done,
-    /// The fetch failed, whatever it brought before.
-    Failed {
-        /// What was said.
-        reason: String,
-        /// When to come back at the earliest, if that was said.
-        retry_after: Option<Duration>,
-        /// The lowest slot that the endpoint can replay, if that was said.
-        first_available: Option<Slot>,
-    },
-}
+pub use fetch::{Fetch, Fetched};
+use search::{Listing, Parts, Search, Versions};
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -114,6 +62,7 @@ pub struct Planner {
     /// What a request costs at each endpoint, see [`Self::set_costs`].
     costs: BTreeMap<EndpointId, u64>,
     has_rpc: bool,
+    has_room: bool,
     /// Nothing below is looked for.
     floor: Option<Slot>,
     chain: Chain,
@@ -162,6 +111,7 @@ impl Planner {
             endpoints,
             costs: BTreeMap::new(),
             has_rpc,
+            has_room: true,
             floor: match start {
                 Start::At(slot) => Some(slot),
                 Start::TipRoundedDown(_) | Start::Tip => None,
@@ -190,6 +140,12 @@ impl Planner {
         self.costs = costs.into_iter().collect();
     }
 
+    /// Whether there is memory for more than what comes by itself. Without, only the lowest slots are fetched: what holds
+    /// the memory may wait for them, and more would only be let go again.
+    pub fn set_room(&mut self, has_room: bool) {
+        self.has_room = has_room;
+    }
+
     /// Takes a batch from upstream and passes it on.
     pub fn on_batch(&mut self, now: Timestamp, batch: Batch, out: &mut Output) {
         for item in batch {
@@ -213,34 +169,16 @@ impl Planner {
         }
     }
 
-    /// Takes what a fetch brought.
-    pub fn on_fetched(&mut self, now: Timestamp, fetch: Fetch, fetched: Fetched, out: &mut Output) {
-        match fetched {
-            Fetched::Slots(slots) if fetch == Fetch::Tip => self.on_tip(now, slots.first().copied(), out),
-            Fetched::Slots(slots) => self.on_slots(now, fetch, &slots),
-            Fetched::Updates { slot, updates } => self.on_updates(now, fetch, slot, updates, out),
-            Fetched::Done => {
-                let reason = self.refusal(fetch);
-                self.on_over(now, fetch, &reason, None, out);
-            }
-            Fetched::Failed { reason, retry_after, first_available } => {
-                self.counters.failures += 1;
-                if let (Fetch::Replay { endpoint, .. }, Some(first)) = (fetch, first_available) {
-                    self.windows.insert(endpoint, first);
-                }
-                self.on_over(now, fetch, &reason, retry_after, out);
-            }
-        }
-        self.let_named_on(now, out);
-    }
-
     /// The next thing to fetch, if there is one and room for it.
     pub fn next_fetch(&mut self, now: Timestamp) -> Option<Fetch> {
         if self.in_flight.len() >= self.options.max_in_flight {
             return None;
         }
-        let fetch =
-            self.next_listing(now).or_else(|| self.next_search(now)).or_else(|| self.next_tip(now))?;
+        let fetch = self
+            .next_listing(now)
+            .or_else(|| self.next_search(now))
+            .or_else(|| self.next_corroboration(now))
+            .or_else(|| self.next_tip(now))?;
         self.in_flight.insert(fetch);
         Some(fetch)
     }
@@ -416,152 +354,6 @@ impl Planner {
         self.counters.found += u64::from(fresh);
         let search = self.searches.entry(slot).or_insert_with(|| Search::new(missing, now));
         search.missing = search.missing.min(missing);
-    }
-
-    /// The chain is final up to `slot`: wants it, vouched for by RPC, and all that may be missing below.
-    fn on_tip(&mut self, now: Timestamp, slot: Option<Slot>, out: &mut Output) {
-        self.in_flight.remove(&Fetch::Tip);
-        let Some(slot) = slot.filter(|&slot| self.chain.canonical(slot).is_none()) else { return };
-        let floor = *self.floor.get_or_insert_with(|| {
-            let floor = self.start.floor(slot);
-            out.push(Item::Begin(floor));
-            floor
-        });
-        if slot < floor {
-            return;
-        }
-        self.finalized = self.finalized.max(slot);
-        self.tip = self.tip.max(slot);
-        // Even if it is there: which version of it is final is what nobody said.
-        self.search(slot, Missing::Content, now);
-        let known = self.passed.range(..slot).next_back().map_or(floor, |(&known, _)| known + 1);
-        self.on_gap(now, Gap { first: known.max(floor), last: slot, missing: Missing::Content });
-    }
-
-    fn on_slots(&mut self, now: Timestamp, fetch: Fetch, slots: &[Slot]) {
-        let Fetch::List { first, last } = fetch else { return };
-        self.in_flight.remove(&fetch);
-        self.listings.remove(&(first, last));
-        for &slot in slots.iter().filter(|slot| (first..=last).contains(slot)) {
-            self.want(slot, Missing::Content, now);
-        }
-    }
-
-    fn on_updates(
-        &mut self,
-        now: Timestamp,
-        fetch: Fetch,
-        slot: Slot,
-        updates: Vec<Update>,
-        out: &mut Output,
-    ) {
-        let way = match fetch {
-            Fetch::Replay { .. } => Way::Replay,
-            _ => Way::Rpc,
-        };
-        let blocks = match self.assembler.assemble(slot, way, updates) {
-            Ok(blocks) if self.searches.contains_key(&slot) => blocks,
-            Ok(_) => return,
-            Err(reason) => {
-                if let Some(search) = self.searches.get_mut(&slot) {
-                    search.refusal = Some(reason);
-                }
-                return;
-            }
-        };
-        for mut block in blocks {
-            if let Fetch::Block { commitment: level, .. } = fetch {
-                self.on_answer(now, block, level);
-                continue;
-            }
-            // Whoever forgot that the slot is final is told again.
-            let is_canonical = self.chain.canonical(slot) == Some(block.blockhash());
-            block.vouched = is_canonical.then_some(Commitment::Finalized);
-            self.want_parent(now, &block.meta);
-            self.on_block(now, Arc::new(block), out);
-        }
-    }
-
-    fn on_over(
-        &mut self,
-        now: Timestamp,
-        fetch: Fetch,
-        reason: &str,
-        retry: Option<Duration>,
-        out: &mut Output,
-    ) {
-        self.in_flight.remove(&fetch);
-        match fetch {
-            Fetch::Tip => {}
-            Fetch::List { first, last } => self.postpone_listing(first, last, now, retry),
-            Fetch::Block { slot, .. } => self.on_try_over(slot, now, reason, retry, out),
-            Fetch::Replay { endpoint, first, last } => {
-                self.on_replay_over(endpoint, first..=last, now);
-            }
-        }
-    }
-
-    /// After a replay the next way is tried at once: its failure says nothing about the slots.
-    fn on_replay_over(
-        &mut self,
-        endpoint: EndpointId,
-        slots: std::ops::RangeInclusive<Slot>,
-        now: Timestamp,
-    ) {
-        for search in self.searches.range_mut(slots).map(|(_, search)| search) {
-            if search.in_flight && search.replayed.last() == Some(&endpoint) {
-                search.in_flight = false;
-                search.due = now;
-            }
-        }
-    }
-
-    fn on_try_over(
-        &mut self,
-        slot: Slot,
-        now: Timestamp,
-        reason: &str,
-        retry: Option<Duration>,
-        out: &mut Output,
-    ) {
-        // Extras are what a replay is out for; RPC has none, so its end says nothing of them.
-        let Some(search) = self.searches.get_mut(&slot).filter(|search| search.missing == Missing::Content)
-        else {
-            return;
-        };
-        search.in_flight = false;
-        if search.held.is_some() {
-            return;
-        }
-        search.attempts += 1;
-        if search.attempts > self.options.max_retries && !search.hole {
-            search.hole = true;
-            self.counters.holes += 1;
-            out.report(Event::HoleOpened { slot, reason: reason.to_owned() });
-        }
-        self.postpone(slot, now, retry);
-    }
-
-    fn postpone(&mut self, slot: Slot, now: Timestamp, retry: Option<Duration>) {
-        let Some(search) = self.searches.get_mut(&slot) else { return };
-        let wait = if search.hole {
-            self.options.hole_interval
-        } else {
-            backoff(&self.options, search.attempts, &mut self.random)
-        };
-        search.due = now.after(wait.max(retry.unwrap_or_default()));
-        // The next round may find endpoints that were away.
-        if search.attempts % 4 == 3 {
-            search.replayed.clear();
-        }
-    }
-
-    fn postpone_listing(&mut self, first: Slot, last: Slot, now: Timestamp, retry: Option<Duration>) {
-        let Some(listing) = self.listings.get_mut(&(first, last)) else { return };
-        listing.in_flight = false;
-        listing.attempts += 1;
-        let wait = backoff(&self.options, listing.attempts, &mut self.random);
-        listing.due = now.after(wait.max(retry.unwrap_or_default()));
     }
 
     fn forget(&mut self) {

@@ -44,8 +44,8 @@ impl Search {
         }
     }
 
-    /// Whether something can be done for it: nothing is held for it, and nothing is under way, or what is takes so long that the next way is tried
-    /// beside it.
+    /// Whether something can be done for it: nothing is held for it, and nothing is under way, or what is takes so long
+    /// that the next way is tried beside it.
     pub(super) fn is_due(&self, now: Timestamp, hedge_after: Duration) -> bool {
         if self.held.is_some() {
             return false;

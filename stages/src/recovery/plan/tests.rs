@@ -1,13 +1,17 @@
+use std::time::Duration;
+
 use yellowstone_grpc_proto::geyser::SubscribeUpdateBlockMeta;
 use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
 
 use super::*;
-use crate::batch::Want;
+use crate::batch::{Update, Want};
 use crate::block::Part;
 use crate::fixtures::*;
 use crate::frame::SlotStatus;
 use crate::recovery::rpc::RpcOptions;
 use crate::slot::Hash;
+
+mod end_of_chain;
 
 fn planner_with(options: RecoveryOptions) -> Planner {
     Planner::new(options, TRANSACTIONS, TransactionFilters::Everything, vec![0, 1], Start::At(1), 7)
@@ -249,6 +253,7 @@ fn a_slot_that_comes_by_itself_is_not_fetched() {
         entries: Part::NotSubscribed,
         accounts: Part::NotSubscribed,
         way: Way::Live,
+        witnesses: Default::default(),
         vouched: None,
     };
     planner.on_batch(Timestamp(0), vec![Item::Block(Arc::new(block))], &mut Output::default());
@@ -316,6 +321,22 @@ fn what_is_under_way_is_bounded() {
         gap(&mut planner, slot, slot);
     }
     assert_eq!(fetches(&mut planner, Timestamp(0)).len(), RecoveryOptions::default().max_in_flight);
+}
+
+#[test]
+fn without_room_only_the_lowest_slots_are_fetched_and_with_room_all() {
+    let mut planner = planner();
+    for slot in [10, 20, 30, 40] {
+        gap(&mut planner, slot, slot);
+    }
+    planner.set_room(false);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [block_of(10), block_of(20)]);
+    assert!(fetches(&mut planner, Timestamp(1)).is_empty());
+    child_of(&mut planner, 10, 0);
+    assert_eq!(slots(&bring(&mut planner, block_of(10), 10, whole(10, 9))), [10]);
+    assert_eq!(fetches(&mut planner, Timestamp(2)), [block_of(9)], "its parent is the lowest now");
+    planner.set_room(true);
+    assert_eq!(fetches(&mut planner, Timestamp(3)), [block_of(30), block_of(40)]);
 }
 
 fn replayer(scope: Scope) -> Planner {

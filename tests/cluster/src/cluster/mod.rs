@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::faults::{Fault, FaultPlan, Profile};
-use crate::ledger::{Ledger, Lie};
+use crate::ledger::{Ledger, Lie, hash, verify};
 use crate::truth::Truth;
 
 pub use endpoint::{Endpoint, Refusal};
@@ -118,6 +118,18 @@ impl Cluster {
     /// What a correct client ends up with.
     pub fn truth(&self) -> Truth {
         Truth::new(Arc::clone(&self.shared))
+    }
+
+    /// Where the chain of hashes breaks in what `endpoint` tells of `slot`: the first entry that does not follow. `None`
+    /// if it tells the truth, or the slot has no block.
+    pub fn breaks_at(&self, endpoint: usize, slot: u64) -> Option<usize> {
+        let told =
+            self.shared.ledger.slot(slot)?.canonical().map(|version| self.shared.shown(endpoint, version))?;
+        let parent = hash(&told.block.parent_blockhash)?;
+        match verify(parent, &told.block.entries, &told.block.transactions) {
+            Err(entry) => Some(entry),
+            Ok(reached) => (Some(reached) != hash(&told.block.blockhash)).then_some(told.block.entries.len()),
+        }
     }
 
     /// How it is played.
