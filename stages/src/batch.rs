@@ -79,7 +79,7 @@ pub enum Echo {
         /// Their indexes.
         indexes: Range<u32>,
     },
-    /// Entries with these indexes, each with the hash that was passed first for that index.
+    /// Entries with these indexes, each as the one that was passed first for that index.
     Entries {
         /// The lane that repeated them.
         lane: Lane,

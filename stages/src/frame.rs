@@ -187,8 +187,8 @@ pub struct Header {
     pub body: Span,
     /// A transaction's or transaction status' signature, an account's key, an entry's hash; empty for other kinds.
     pub key: Span,
-    /// What tells two versions of the same thing apart: a transaction's info without slot and bank, an entry's hash;
-    /// the whole body for other kinds.
+    /// What tells two versions of the same thing apart: a transaction's info without slot and bank, an entry's index,
+    /// counts and hash; the whole body for other kinds.
     pub content: Span,
 }
 
@@ -341,9 +341,15 @@ fn scan_account(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> Resu
     Ok(())
 }
 
+/// Index, number of hashes, hash and number of transactions, which stand beside each other. The hash alone would let the
+/// first copy with a wrong count keep all others out.
+const PROVEN_ENTRY_FIELDS: std::ops::RangeInclusive<u32> = 2..=5;
+
 fn scan_entry(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> Result<(), WireError> {
-    let mut hash = None;
-    while let Some(field) = body.next_field()? {
+    let (mut hash, mut content) = (None, None::<Span>);
+    loop {
+        let unread = body.rest();
+        let Some(field) = body.next_field()? else { break };
         match field.number {
             1 => header.slot = field.varint()?,
             2 => header.index = field.index()?,
@@ -351,10 +357,14 @@ fn scan_entry(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> Result
             7 => header.bank_id = field.varint()?,
             _ => {}
         }
+        if PROVEN_ENTRY_FIELDS.contains(&field.number) {
+            let Span { start, end } = Span::of(&unread[..unread.len() - body.rest().len()], frame);
+            content = Some(Span { start: content.map_or(start, |content| content.start), end });
+        }
     }
     let hash = hash.ok_or_else(|| body.error(4, Fault::Missing))?;
     header.key = Span::of(hash, frame);
-    header.content = header.key;
+    header.content = content.unwrap_or(header.key);
     Ok(())
 }
 

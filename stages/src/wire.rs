@@ -206,6 +206,12 @@ impl<'a> Reader<'a> {
         Self { message, rest: bytes }
     }
 
+    /// What has not been read.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next field, `None` at the end of the message.
     ///
     /// Nearly all fields have a tag of one byte and a length of one or two; those are read here, where the compiler can

@@ -1,7 +1,12 @@
+use prost::Message as _;
+use yellowstone_grpc_proto::geyser::SubscribeUpdate;
+use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
+
 use super::*;
 use crate::batch::{Gap, Missing, SessionId, Want};
 use crate::block::Block;
 use crate::fixtures::*;
+use crate::frame::Frame;
 
 const ALL: Scope =
     Scope { transactions: Want::Everything, entries: Want::Everything, accounts: Want::Everything };
@@ -188,6 +193,15 @@ fn told_by(endpoint: u16, version: u8, parent: (Slot, u8)) -> Vec<Update> {
     all.chain([meta(endpoint, 1, 10, 0, parent, 2)]).collect()
 }
 
+/// The entry of a frame with one hash more.
+fn recounted(entry: &[u8]) -> Frame {
+    let mut update = SubscribeUpdate::decode(entry).expect("a frame of the fixtures");
+    if let Some(UpdateOneof::Entry(entry)) = &mut update.update_oneof {
+        entry.num_hashes += 1;
+    }
+    Frame::try_new(update.encode_to_vec().into()).expect("a valid update")
+}
+
 fn claims(out: &Output) -> Vec<(u16, Vec<u16>)> {
     let claim = |item: &Item| match item {
         Item::Claim(block) => {
@@ -201,7 +215,11 @@ fn claims(out: &Output) -> Vec<(u16, Vec<u16>)> {
 #[test]
 fn endpoints_that_differ_about_a_block_make_a_claim_each_once() {
     let scope = Scope { accounts: Want::Nothing, ..ALL };
-    for lie in [told_by(1, 7, (9, 0)), told_by(1, 0, (9, 7))] {
+    let mut miscounted = told_by(1, 0, (9, 0));
+    let entry = miscounted[2].frame.bytes().to_vec();
+    miscounted[2].frame = recounted(&entry);
+    miscounted[2].frame.header.bank_id = 1;
+    for lie in [told_by(1, 7, (9, 0)), told_by(1, 0, (9, 7)), miscounted] {
         let mut detector = detector(scope);
         let out = feed(&mut detector, 0, told_by(0, 0, (9, 0)));
         assert_eq!((blocks(&out).len(), claims(&out).len()), (1, 0));
