@@ -76,6 +76,11 @@ impl fmt::Display for Commitment {
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// Whole milliseconds since the unix epoch.
+    pub fn as_millis(self) -> u64 {
+        self.0 / 1_000
+    }
+
     /// The time that has passed since `earlier`, zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

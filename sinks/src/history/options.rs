@@ -1,4 +1,4 @@
-//! The options of `type = "history"`, and how the sink is made of them.
+//! The options of `type = "history"`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,11 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_config::Secret;
-use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
-use sluice_stages::stage::Flow;
-
-use super::reader::HistoryReader;
-use super::sink::HistorySink;
+use sluice_stages::component::Problem;
 
 /// Where the history is kept if nothing is said.
 const DEFAULT_PATH: &str = "history.db";
@@ -65,26 +61,8 @@ impl Default for HistoryOptions {
 }
 
 impl HistoryOptions {
-    /// The SQLite file, if it is one.
-    pub(super) fn file(&self) -> Option<PathBuf> {
-        self.url.is_none().then(|| self.path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)))
-    }
-
-    /// How long rows of each resolution are kept.
-    pub(super) fn keep(&self) -> [Duration; 3] {
-        [self.keep_seconds, self.keep_minutes, self.keep_hours]
-    }
-}
-
-impl Component for HistoryOptions {
-    const KIND: &'static str = "history";
-    const ROLE: Role = Role::Sink;
-    const ACCEPTS: Accepts = Accepts::AnyOf(&[Flow::Samples, Flow::Alerts]);
-    const EMITS: Emits = Emits::Nothing;
-    const SUMMARY: &'static str =
-        "Keeps samples and alerts in SQLite or PostgreSQL, thinned out with their age.";
-
-    fn problems(&self) -> Vec<Problem> {
+    /// What can't work.
+    pub(super) fn found(&self) -> Vec<Problem> {
         let problem = |option: &str, message: &str, help: &str| Problem {
             option: option.to_owned(),
             message: message.to_owned(),
@@ -120,13 +98,14 @@ impl Component for HistoryOptions {
         problems
     }
 
-    fn claims(&self) -> Vec<PathBuf> {
-        self.file().into_iter().collect()
+    /// The SQLite file, if it is one.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.url.is_none().then(|| self.path.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH)))
     }
 
-    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
-        let reader = HistoryReader::shared(context);
-        Ok(Node::Sink(Box::new(HistorySink::new(self, reader))))
+    /// How long rows of each resolution are kept.
+    pub(super) fn keep(&self) -> [Duration; 3] {
+        [self.keep_seconds, self.keep_minutes, self.keep_hours]
     }
 }
 
@@ -144,8 +123,8 @@ mod tests {
             max_series: 0,
             ..HistoryOptions::default()
         };
-        let named: Vec<_> = options.problems().into_iter().map(|problem| problem.option).collect();
+        let named: Vec<_> = options.found().into_iter().map(|problem| problem.option).collect();
         assert_eq!(named, ["url", "url", "write_interval", "keep_seconds", "max_series"]);
-        assert!(HistoryOptions::default().problems().is_empty());
+        assert!(HistoryOptions::default().found().is_empty());
     }
 }

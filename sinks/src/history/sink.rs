@@ -1,6 +1,7 @@
 //! The sink: a queue, and a writer behind it that may fail without the pipeline noticing.
 
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,11 +9,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use sluice_stages::alert::{Alert, AlertItem};
 use sluice_stages::batch::Item;
+use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use sluice_stages::edge::Inbox;
 use sluice_stages::node::{Clock, MetricBoard, NodeContext, NodeError, Sink};
 use sluice_stages::sample::Sample;
 use sluice_stages::slot::Timestamp;
-use sluice_stages::stage::Metric;
+use sluice_stages::stage::{Flow, Metric};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -59,6 +61,28 @@ impl HistorySink {
     /// A sink that opens its store when it runs, and then lets `reader` read it.
     pub(super) fn new(options: HistoryOptions, reader: HistoryReader) -> Self {
         Self { options, reader }
+    }
+}
+
+impl Component for HistoryOptions {
+    const KIND: &'static str = "history";
+    const ROLE: Role = Role::Sink;
+    const ACCEPTS: Accepts = Accepts::AnyOf(&[Flow::Samples, Flow::Alerts]);
+    const EMITS: Emits = Emits::Nothing;
+    const SUMMARY: &'static str =
+        "Keeps samples and alerts in SQLite or PostgreSQL, thinned out with their age.";
+
+    fn problems(&self) -> Vec<Problem> {
+        self.found()
+    }
+
+    fn claims(&self) -> Vec<PathBuf> {
+        self.file().into_iter().collect()
+    }
+
+    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        let reader = HistoryReader::shared(context);
+        Ok(Node::Sink(Box::new(HistorySink::new(self, reader))))
     }
 }
 
