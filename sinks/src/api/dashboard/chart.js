@@ -124,7 +124,9 @@ export class Chart {
     const highest = values.reduce((most, value) => Math.max(most, value), 0);
     if (highest <= 0) return 1;
     if (this.unit.startsWith("bytes")) return bytesTop(highest);
-    return this.unit === "ratio" ? Math.min(1, steps(highest * 1.1, 4).at(-1) * 1.25) : highest * 1.12;
+    const step = steps(highest, 3)[1];
+    const top = Math.ceil(highest / step) * step;
+    return this.unit === "ratio" && highest <= 1 ? Math.min(1, top) : top;
   }
 
   axes(context, plot, top) {

@@ -4,6 +4,8 @@ import { byId, s, say } from "./dom.js";
 import { bytes, count, percent } from "./format.js";
 
 const NODE = { width: 136, height: 42, gapX: 40, gapY: 18 };
+/** The height of an edge that passes a column, in nodes. */
+const PASS = 0.4;
 const BLOCKS = 0.05;
 
 /** The column of each node: one behind the furthest that it reads. */
@@ -21,28 +23,42 @@ function columns({ nodes, edges }) {
   return column;
 }
 
+/** A place for each node, and for each edge those by which it passes the columns between its ends: never behind a node. */
 function layout(graph) {
   const column = columns(graph);
   const rows = new Map();
-  const places = new Map();
-  for (const { name } of graph.nodes) {
-    const x = column.get(name);
-    const y = rows.get(x) ?? 0;
-    rows.set(x, y + 1);
-    places.set(name, { x, y });
-  }
+  const taken = [];
+  const take = (x, height) => {
+    const place = { x, y: rows.get(x) ?? 0 };
+    rows.set(x, place.y + height);
+    taken.push(place);
+    return place;
+  };
+  const places = new Map(graph.nodes.map(({ name }) => [name, take(column.get(name), 1)]));
+  const passes = graph.edges.map(({ from, to }) => {
+    const [first, last] = [column.get(from) + 1, column.get(to)];
+    return Array.from({ length: Math.max(0, last - first) }, (_, at) => take(first + at, PASS));
+  });
   const most = Math.max(...rows.values(), 1);
-  for (const place of places.values()) place.y += (most - rows.get(place.x)) / 2;
-  return { places, columns: Math.max(...rows.keys(), 0) + 1, rows: most };
+  for (const place of taken) place.y += (most - rows.get(place.x)) / 2;
+  return { places, passes, columns: Math.max(...rows.keys(), 0) + 1, rows: most };
 }
 
-function path(from, to) {
-  const x1 = from.x * (NODE.width + NODE.gapX) + NODE.width;
-  const y1 = from.y * (NODE.height + NODE.gapY) + NODE.height / 2;
-  const x2 = to.x * (NODE.width + NODE.gapX);
-  const y2 = to.y * (NODE.height + NODE.gapY) + NODE.height / 2;
-  const bend = Math.max((x2 - x1) / 2, 24);
-  return { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`, x: x2 - NODE.gapX / 2, y: (y2 * 3 + y1) / 4 };
+const left = ({ x }) => x * (NODE.width + NODE.gapX);
+const middle = ({ y }, height) => y * (NODE.height + NODE.gapY) + (NODE.height * height) / 2;
+
+function path(from, passes, to) {
+  const stops = [...passes.map((pass) => [left(pass), middle(pass, PASS), NODE.width]), [left(to), middle(to, 1), 0]];
+  let [x, y] = [left(from) + NODE.width, middle(from, 1)];
+  let d = `M${x} ${y}`;
+  for (const [nextX, nextY, width] of stops) {
+    const bend = Math.max((nextX - x) / 2, 24);
+    d += `C${x + bend} ${y} ${nextX - bend} ${nextY} ${nextX} ${nextY}h${width}`;
+    [x, y] = [nextX + width, nextY];
+  }
+  const [before] = passes.slice(-1);
+  const y1 = before ? middle(before, PASS) : middle(from, 1);
+  return { d, x: x - NODE.gapX / 2, y: (y * 3 + y1) / 4 };
 }
 
 /** The graph; drawn anew only if its nodes change. */
@@ -68,9 +84,9 @@ export class Graph {
   }
 
   draw(graph) {
-    const { places, columns: across, rows } = layout(graph);
+    const { places, passes, columns: across, rows } = layout(graph);
     const [width, height] = [across * (NODE.width + NODE.gapX) - NODE.gapX + 4, rows * (NODE.height + NODE.gapY) - NODE.gapY + 4];
-    this.edges = graph.edges.map(({ from, to }) => this.newEdge(path(places.get(from), places.get(to))));
+    this.edges = graph.edges.map(({ from, to }, at) => this.newEdge(path(places.get(from), passes[at], places.get(to))));
     this.nodes = [];
     const nodes = graph.nodes.map((node) => this.newNode(node, places.get(node.name)));
     const root = s("svg", { class: "graph", width, height, viewBox: `-2 -2 ${width} ${height}`, role: "group" },
@@ -86,11 +102,11 @@ export class Graph {
   }
 
   newNode({ name, kind }, { x, y }) {
-    const [left, top] = [x * (NODE.width + NODE.gapX), y * (NODE.height + NODE.gapY)];
-    const rate = s("text", { class: "kind", x: left + 10, y: top + 32 }, kind);
+    const [edge, top] = [x * (NODE.width + NODE.gapX), y * (NODE.height + NODE.gapY)];
+    const rate = s("text", { class: "kind", x: edge + 10, y: top + 32 }, kind);
     this.nodes.push(rate);
-    return s("g", { class: "node" }, s("rect", { x: left, y: top, width: NODE.width, height: NODE.height, rx: 7 }),
-      s("text", { class: "name", x: left + 10, y: top + 17 }, name), rate);
+    return s("g", { class: "node" }, s("rect", { x: edge, y: top, width: NODE.width, height: NODE.height, rx: 7 }),
+      s("text", { class: "name", x: edge + 10, y: top + 17 }, name), rate);
   }
 
   edge(edge, { group, line, label, title }, holds) {

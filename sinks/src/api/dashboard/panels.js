@@ -5,6 +5,8 @@ import { get } from "./connection.js";
 import { h } from "./dom.js";
 
 const LIVE_RANGE_S = 900;
+/** However new the server is. */
+const SHORTEST_RANGE_MS = 60_000;
 const WINDOWS = ["10s", "1m", "5m", "1h"];
 const QUANTILES = ["p50", "p90", "p99", "max"];
 
@@ -101,13 +103,17 @@ class Panel {
     points.push([at, value]);
   }
 
-  /** Takes the history in, in front of what came live since it was asked for. */
+  /** Keeps what came live at this time or later. */
+  forget(before) {
+    for (const series of this.series.values()) series.points = series.points.filter(([at]) => at >= before);
+  }
+
+  /** Takes the history in, in front of what came live: its points are means of many samples, and the last one is to be seen. */
   fill(series) {
     const known = this.place(series.metric, series.labels);
     if (!known) return;
-    const past = series.points.map((point) => [point.at_ms, point.mean]);
-    const end = past.at(-1)?.[0] ?? 0;
-    known.points = [...past, ...known.points.filter(([at]) => at > end)];
+    const live = known.points[0]?.[0] ?? Infinity;
+    known.points = [...series.points.map((point) => [point.at_ms, point.mean]).filter(([at]) => at < live), ...known.points];
   }
 
   options() {
@@ -154,7 +160,7 @@ export class Panels {
     const ask = (metric) => get(`/api/v1/history?metric=${encodeURIComponent(metric)}&from=${now - seconds * 1000}`);
     const answers = await Promise.all(wanted.map(ask));
     if (turn !== this.loading) return;
-    for (const one of this.panels) one.series.clear();
+    for (const one of this.panels) one.forget(now);
     for (const answer of answers) {
       for (const series of answer.series) for (const one of this.panels) one.fill(series);
     }
@@ -171,10 +177,18 @@ export class Panels {
     this.draw();
   }
 
+  /** The axes begin where the range does, or where there is something to show. */
+  begin() {
+    const firsts = this.panels.flatMap(({ series }) => [...series.values()].map(({ points }) => points[0]?.[0] ?? this.last));
+    const first = Math.min(this.last - SHORTEST_RANGE_MS, ...firsts);
+    return Math.max(this.last - this.seconds * 1000, first);
+  }
+
   draw() {
     const step = Math.max(1, Math.floor(this.seconds / 300)) * 1000;
+    const from = this.begin();
     for (const one of this.panels) {
-      one.range = { from: this.last - this.seconds * 1000, to: this.last, step };
+      one.range = { from, to: this.last, step };
       one.draw();
     }
   }

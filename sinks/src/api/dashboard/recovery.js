@@ -25,7 +25,7 @@ export function showRecovery(recovery) {
       ["Failed fetches", count(recovery.failures_total)], ["Holes", count(recovery.holes)],
     ]),
     ...[slots("Holes", recovery.hole_slots, "bad"), slots("Looked for", recovery.missing_slots, "muted")].filter(Boolean),
-    ...(recovery.searching + recovery.holes === 0 ? [h("p", { class: "muted" }, "Nothing is missing.")] : []),
+    ...(recovery.searching + recovery.holes + recovery.missing_slots.length === 0 ? [h("p", { class: "muted" }, "Nothing is missing.")] : []),
   );
 }
 

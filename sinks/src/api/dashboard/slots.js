@@ -108,7 +108,7 @@ export class SlotMap {
     const view = this.slots.get(this.chosen);
     const root = byId("slot-detail");
     if (!view) {
-      root.replaceChildren(h("p", { class: "muted" }, "Choose a slot to see what became of it. Pale cells are not final yet."));
+      root.replaceChildren(h("p", { class: "muted" }, "Choose a slot to see what became of it. Faded cells are not final yet."));
       return;
     }
     const took = view.first_seen_ms && view.completed_ms ? millis(view.completed_ms - view.first_seen_ms) : null;
