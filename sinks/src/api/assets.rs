@@ -45,7 +45,6 @@ fn file(kind: &'static str, content: &'static str) -> Response {
         fixed(header::CONTENT_SECURITY_POLICY, POLICY),
         fixed(header::REFERRER_POLICY, "no-referrer"),
         fixed(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        fixed(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
     (headers, content).into_response()
 }

@@ -1,40 +1,28 @@
-//! What every request passes before its route: address, size, rate, token, and whether it can be answered as asked.
+//! What every request passes before its route: rate, size, token or host, origin, and whether it can be answered as asked.
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use axum::Extension;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
-use sluice_config::secret::Secret;
 
 use super::problem::Problem;
-use super::server::Peer;
-use super::sink::Api;
+use super::shared::Api;
 
 /// The longest path and query: every parameter there is fits many times.
 const MAX_URI_BYTES: usize = 8 << 10;
 
-/// The digest of the token that clients have to send.
-#[derive(Clone)]
-pub(super) struct Token([u8; 32]);
+/// No page of another site may show or load what is served here.
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// Whose page a browser's request comes from: `same-origin`, `same-site`, `cross-site`, or `none` if it is no page's.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-impl Token {
-    /// The digest of `token`.
-    pub(super) fn new(token: &Secret) -> Self {
-        Self(Sha256::digest(token.expose()).into())
-    }
-
-    /// Whether `sent` is the token. Takes as long whatever differs: digests are compared, and all of their bytes.
-    fn matches(&self, sent: &[u8]) -> bool {
-        let sent: [u8; 32] = Sha256::digest(sent).into();
-        let difference = self.0.iter().zip(&sent).fold(0, |all, (one, other)| all | (one ^ other));
-        std::hint::black_box(difference) == 0
-    }
-}
+/// The client's address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// Refuses what can't be answered, and bounds how long an answer may take.
 pub(super) async fn guard(
@@ -55,6 +43,7 @@ pub(super) async fn guard(
     };
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
     response
 }
@@ -75,6 +64,8 @@ fn check(api: &Api, peer: IpAddr, request: &Request) -> Result<(), Problem> {
         return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
     }
     check_access(api, request)?;
+    check_origin(request)?;
+    check_length(api, request)?;
     let offered = offered(request.uri().path());
     if request.method() != Method::OPTIONS && !accepts(request.headers(), offered) {
         let detail = format!("the answer is {offered}, which `Accept` rules out");
@@ -119,6 +110,33 @@ fn check_host(api: &Api, request: &Request) -> Result<(), Problem> {
     let detail =
         "this server is not called so: use 127.0.0.1 or localhost, or add the name to `allowed_hosts`";
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, detail))
+}
+
+/// A page of another site may change nothing here, not even where no token is asked for: browsers say whose page asks.
+fn check_origin(request: &Request) -> Result<(), Problem> {
+    let header = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_own = match (header(SEC_FETCH_SITE), header(header::ORIGIN)) {
+        _ if request.method().is_safe() => true,
+        (Some(site), _) => matches!(site, b"same-origin" | b"none"),
+        (None, Some(origin)) => {
+            let host = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+            host.is_some_and(|host| header(header::HOST) == Some(host))
+        }
+        (None, None) => true,
+    };
+    let detail = "a page of another site asks for this; only pages of this server may";
+    is_own.then_some(()).ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// A body that is told to be too large need not come first. Of others the extractor takes no more than it may.
+fn check_length(api: &Api, request: &Request) -> Result<(), Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let most = api.options.max_body_bytes;
+    if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > most as u64) {
+        let detail = format!("the body has more than {most} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+    }
+    Ok(())
 }
 
 /// The host without its port.
@@ -192,12 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_whole_token_matches() {
-        let token = Token::new(&Secret::new("0123456789abcdef"));
-        assert!(token.matches(b"0123456789abcdef"));
-        assert!(
-            !token.matches(b"0123456789abcde") && !token.matches(b"") && !token.matches(b"0123456789abcdeF")
-        );
+    fn a_bearer_token_is_told_from_other_schemes() {
         assert_eq!(bearer(b"bearer xyz"), Some(&b"xyz"[..]));
         assert_eq!(bearer(b"Basic xyz"), None);
     }

@@ -12,18 +12,23 @@
 
 mod assets;
 mod conditional;
+mod frame;
 mod guard;
+mod listing;
 mod openapi;
 mod options;
+mod patient;
 mod problem;
 mod query;
 mod rate_limit;
+mod router;
 mod routes;
 mod server;
+mod shared;
 mod sink;
 mod state;
-mod stream;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use options::{ApiOptions, TlsFiles};

@@ -12,7 +12,7 @@ use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Response};
 use super::problem::{PROBLEM_JSON, Problem};
 use super::query::{Nothing, Params};
 use super::routes;
-use super::sink::Api;
+use super::shared::Api;
 
 /// The errors that any request may get.
 const COMMON: &[(&str, &str)] = &[
@@ -27,11 +27,15 @@ const COMMON: &[(&str, &str)] = &[
 
 /// The errors that a request with a body may get.
 const OF_BODIES: &[(&str, &str)] = &[
+    ("408", "The body took too long to come"),
     ("409", "There is no room, or it would silence every alert"),
     ("413", "The body is too large"),
     ("415", "The body is not `application/json`"),
     ("422", "The body is JSON, but not what it has to be"),
 ];
+
+/// The errors that a request that changes something may get.
+const OF_CHANGES: &[(&str, &str)] = &[("403", "A page of another site asks for it")];
 
 /// The errors of a server that asks for a token.
 const OF_TOKENS: &[(&str, &str)] = &[("401", "The token is missing, or it is another one")];
@@ -41,7 +45,8 @@ const OF_TOKENS: &[(&str, &str)] = &[("401", "The token is missing, or it is ano
     info(
         title = "Sluice",
         description = "A running pipeline: how it does, what it has, and what is wrong with it. Times are unix \
-                       milliseconds; names end in their unit. Every error is a problem document (RFC 9457).",
+                       milliseconds; names end in their unit. Every error is a problem document (RFC 9457), save \
+                       that of what is no request: bytes that are not HTTP, or more than 64 KiB or 100 lines of headers.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -69,7 +74,7 @@ const OF_TOKENS: &[(&str, &str)] = &[("401", "The token is missing, or it is ano
         routes::events::events,
         routes::config::config,
         routes::tap::tap,
-        routes::stream_events,
+        routes::stream::stream,
         serve,
     ),
     components(schemas(Problem)),
@@ -96,7 +101,7 @@ pub(super) fn document(has_token: bool) -> Document {
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {
-                complete(operation, method == HttpMethod::Post, has_token);
+                complete(operation, &method, has_token);
             }
         }
     }
@@ -110,14 +115,15 @@ pub(super) fn document(has_token: bool) -> Document {
 }
 
 /// Adds the errors that every such operation may answer with.
-fn complete(operation: &mut Operation, has_body: bool, has_token: bool) {
+fn complete(operation: &mut Operation, method: &HttpMethod, has_token: bool) {
     let is_open = operation.security.is_some();
     if !has_token {
         operation.security = None;
     }
-    let of_bodies = OF_BODIES.iter().filter(|_| has_body);
+    let of_bodies = OF_BODIES.iter().filter(|_| *method == HttpMethod::Post);
+    let of_changes = OF_CHANGES.iter().filter(|_| *method != HttpMethod::Get);
     let of_tokens = OF_TOKENS.iter().filter(|_| has_token && !is_open);
-    for (status, meaning) in COMMON.iter().chain(of_bodies).chain(of_tokens) {
+    for (status, meaning) in COMMON.iter().chain(of_bodies).chain(of_changes).chain(of_tokens) {
         let known = operation.responses.responses.get_mut(*status);
         match known {
             // Health answers 503 by itself, and can be late as well.

@@ -1,19 +1,13 @@
-//! Options of `api`, and the node made of them.
+//! Options of `api`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sluice_config::secret::Secret;
-use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
-use sluice_stages::silence::Silences;
-use sluice_stages::stage::Flow;
-
-use super::server::tls_acceptor;
-use super::sink::ApiSink;
-use crate::history::HistoryReader;
+use sluice_stages::component::Problem;
 
 /// Next to what people use for Grafana, and used by nothing well known.
 const DEFAULT_PORT: u16 = 3002;
@@ -60,7 +54,8 @@ pub struct ApiOptions {
     pub requests_per_second: u32,
     /// Requests that one client address may make at once. Default 1000.
     pub burst: u32,
-    /// How long an answer may take. Default 10s.
+    /// How long a request's headers and body may take to come, and its answer to be made. A client that reads nothing of
+    /// what it is sent is let go after three times that. Default 10s.
     #[serde(with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
@@ -104,6 +99,16 @@ impl Default for ApiOptions {
 }
 
 impl ApiOptions {
+    /// What can't work.
+    pub(super) fn found(&self) -> Vec<Problem> {
+        let zero = |option: &str| Problem {
+            option: option.to_owned(),
+            message: "nobody could be served".to_owned(),
+            help: "give 1 or more, or leave it out for the default".to_owned(),
+        };
+        self.token_problem().into_iter().chain(self.zeros().map(zero)).collect()
+    }
+
     fn token_problem(&self) -> Option<Problem> {
         let problem = |message: String, help: &str| Problem {
             option: "token".to_owned(),
@@ -137,45 +142,13 @@ impl ApiOptions {
     }
 }
 
-impl Component for ApiOptions {
-    const KIND: &'static str = "api";
-    const ROLE: Role = Role::Sink;
-    const ACCEPTS: Accepts = Accepts::AnyOf(&[Flow::Blocks, Flow::Samples, Flow::Alerts]);
-    const EMITS: Emits = Emits::Nothing;
-    const SUMMARY: &'static str = "serves the REST API, the dashboard and the metrics of the pipeline";
-
-    fn problems(&self) -> Vec<Problem> {
-        let zero = |option: &str| Problem {
-            option: option.to_owned(),
-            message: "nobody could be served".to_owned(),
-            help: "give 1 or more, or leave it out for the default".to_owned(),
-        };
-        self.token_problem().into_iter().chain(self.zeros().map(zero)).collect()
-    }
-
-    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
-        let tls = self.tls.as_ref().map(tls_acceptor).transpose()?;
-        let listener = TcpListener::bind(self.listen).map_err(|error| {
-            BuildError::Other(format!(
-                "can't listen on {}: {error}; give another `listen`, or end what uses the port",
-                self.listen
-            ))
-        })?;
-        listener
-            .set_nonblocking(true)
-            .map_err(|error| BuildError::Other(format!("can't listen on {}: {error}", self.listen)))?;
-        let (silences, history) = (Silences::shared(context), HistoryReader::shared(context));
-        Ok(Node::Sink(Box::new(ApiSink { options: self, listener, tls, silences, history })))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn problems_of(text: &str) -> Vec<String> {
         let options: ApiOptions = serde_json::from_str(text).expect("valid");
-        options.problems().into_iter().map(|problem| problem.option).collect()
+        options.found().into_iter().map(|problem| problem.option).collect()
     }
 
     #[test]
@@ -185,14 +158,5 @@ mod tests {
         assert_eq!(problems_of(r#"{"listen": "0.0.0.0:3002"}"#), ["token"]);
         assert_eq!(problems_of(r#"{"listen": "0.0.0.0:3002", "token": "0123456789abcdef"}"#), [""; 0]);
         assert_eq!(problems_of(r#"{"token": "short"}"#), ["token"]);
-    }
-
-    #[test]
-    fn a_port_that_is_in_use_is_named() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = taken.local_addr().expect("bound");
-        let options = ApiOptions { listen: address, ..ApiOptions::default() };
-        let error = options.build(&mut BuildContext::new()).err().expect("in use").to_string();
-        assert!(error.contains(&address.to_string()) && error.contains("listen"), "{error}");
     }
 }

@@ -1,11 +1,22 @@
 //! Extractors that refuse what they don't know, with problem documents.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequest, FromRequestParts, Json, Path, Query, Request};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use super::shared::Api;
+
+/// Where a page begins and how long it may be.
+pub(super) const MAX_PAGE: u64 = 1_000;
+/// A page, if nothing is said.
+pub(super) const DEFAULT_PAGE: u64 = 100;
+/// The highest number that JSON clients read exactly.
+pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// The query of a request. Types that deny unknown fields make unknown parameters errors.
 pub(super) struct Params<T>(pub(super) T);
@@ -39,11 +50,15 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Api>> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let Json(body) = Json::<T>::from_request(request, state).await?;
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Self, Problem> {
+        // Half of the time, so that this is said, and not that the answer is late.
+        let limit = api.options.request_timeout / 2;
+        let body = tokio::time::timeout(limit, Json::<T>::from_request(request, api));
+        let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body has not come in time");
+        let Json(body) = body.await.map_err(late)??;
         Ok(Self(body))
     }
 }

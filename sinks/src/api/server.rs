@@ -1,9 +1,9 @@
 //! Connections: accepted, bounded, and ended.
 //!
 //! HTTP/1.1 alone: a client can hold one request a connection, so the bound on connections is one on requests too.
-//! Headers have to come within ten seconds and in 64 KiB.
+//! A handshake, headers (64 KiB at most) and a body have to come within `request_timeout`, and the next request of a
+//! connection within as long; a client that reads nothing of what it is sent for three times that is let go.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,20 +23,18 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::guard::Peer;
 use super::options::TlsFiles;
-use super::routes;
-use super::sink::Api;
+use super::patient::Patient;
+use super::router;
+use super::shared::Api;
 
-/// How long a client may take for its headers, and for the handshake before.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how many request timeouts a client may take nothing of what it is sent: streams send something each second.
+const STALL_TIMEOUTS: u32 = 3;
 /// Bytes of a request's line and headers.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Wait after the system refused a connection, which it does when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The client's address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
 
 /// Certificate and key, ready to be used.
 pub(super) fn tls_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, BuildError> {
@@ -58,14 +56,15 @@ pub(super) fn tls_acceptor(files: &TlsFiles) -> Result<TlsAcceptor, BuildError> 
 /// Serves until `api.closing`; then lets what is being answered end.
 pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, api: Arc<Api>) {
     let room = Arc::new(Semaphore::new(api.options.max_connections.min(half_of_files())));
-    let (router, closing) = (routes::router(&api), api.closing.clone());
+    let (router, closing) = (router::router(&api), api.closing.clone());
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = closing.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (stream, peer, permit) = accept(&listener, &room) => {
-                let connection = Connection { router: router.clone(), peer, closing: closing.clone(), permit };
+                let (router, closing) = (router.clone(), closing.clone());
+                let connection = Connection { router, peer, timeout: api.options.request_timeout, closing, permit };
                 let tls = tls.clone();
                 connections.spawn(async move { connection.run(stream, tls).await });
             }
@@ -103,6 +102,8 @@ fn open_files(limits: &str) -> Option<usize> {
 struct Connection {
     router: Router,
     peer: Peer,
+    /// How long the handshake may take, and each request's headers.
+    timeout: Duration,
     closing: CancellationToken,
     permit: OwnedSemaphorePermit,
 }
@@ -112,7 +113,7 @@ impl Connection {
         stream.set_nodelay(true).ok();
         match tls {
             None => self.serve(stream).await,
-            Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+            Some(tls) => match tokio::time::timeout(self.timeout, tls.accept(stream)).await {
                 Ok(Ok(stream)) => self.serve(stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
                 Err(_) => tracing::debug!("no TLS handshake in time"),
@@ -121,14 +122,11 @@ impl Connection {
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Self { router, peer, closing, permit } = self;
+        let Self { router, peer, timeout, closing, permit } = self;
         let service = TowerToHyperService::new(router.layer(Extension(peer)));
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(MAX_HEADER_BYTES);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(timeout).max_buf_size(MAX_HEADER_BYTES);
+        let stream = Patient::new(stream, timeout * STALL_TIMEOUTS);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let ended = tokio::select! {

@@ -1,140 +1,67 @@
 //! The sink: takes its inbox empty at once, counts seconds, and owns the server.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sluice_stages::batch::Batch;
+use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use sluice_stages::edge::Inbox;
-use sluice_stages::node::{Clock, NodeContext, NodeError, Sink};
+use sluice_stages::node::{NodeContext, NodeError, Sink};
 use sluice_stages::silence::Silences;
-use sluice_stages::slot::Timestamp;
-use sluice_stages::stage::Metric;
-use sluice_stages::watch::{Reported, Watch};
+use sluice_stages::stage::{Flow, Metric};
+use sluice_stages::watch::Reported;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Semaphore, broadcast};
 use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
 
-use super::guard::Token;
 use super::options::ApiOptions;
-use super::rate_limit::RateLimit;
-use super::routes;
-use super::server;
-use super::state::Live;
-use super::stream::{Frame, frame_of};
+use super::routes::stream::frame_of;
+use super::server::{self, tls_acceptor};
+use super::shared::Api;
 use crate::history::HistoryReader;
 
 /// How often streams are fed.
 const TICK: Duration = Duration::from_secs(1);
-/// Frames that a client of the stream may be behind before it misses some: a minute.
-const FRAMES_CAPACITY: usize = 64;
 /// How long connections may go on with what they are at once the pipeline has ended.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// What all requests share.
-pub(super) struct Api {
-    /// The pipeline.
-    pub(super) watch: Watch,
-    /// The time.
-    pub(super) clock: Clock,
-    /// When this sink started.
-    pub(super) started: Timestamp,
-    /// Asks sources to stop: the pipeline drains once it is cancelled.
-    pub(super) draining: CancellationToken,
-    /// Ends streams.
-    pub(super) closing: CancellationToken,
-    /// Silences, shared with alert evaluators.
-    pub(super) silences: Silences,
-    /// The history, if the pipeline keeps one.
-    pub(super) history: HistoryReader,
-    /// What it was told.
-    pub(super) options: ApiOptions,
-    /// What clients have to send.
-    pub(super) token: Option<Token>,
-    /// Requests by address.
-    pub(super) rate_limit: Mutex<RateLimit>,
-    /// Room for clients of streams.
-    pub(super) streams: Arc<Semaphore>,
-    /// Frames of the stream.
-    pub(super) frames: broadcast::Sender<Arc<Frame>>,
-    /// The listing of output folders.
-    pub(super) listing: routes::datasets::ListingCache,
-    live: Mutex<Live>,
-}
-
-impl Api {
-    /// All that one request shares with others, for `options`.
-    pub(super) fn new(
-        options: ApiOptions,
-        context: &NodeContext,
-        silences: Silences,
-        history: HistoryReader,
-    ) -> Self {
-        Self {
-            watch: context.watch.clone(),
-            clock: context.clock,
-            started: context.clock.now(),
-            draining: context.stop.clone(),
-            closing: CancellationToken::new(),
-            silences,
-            history,
-            token: options.token.as_ref().map(Token::new),
-            rate_limit: Mutex::new(RateLimit::new(options.requests_per_second, options.burst)),
-            streams: Arc::new(Semaphore::new(options.max_streams)),
-            frames: broadcast::Sender::new(FRAMES_CAPACITY),
-            listing: routes::datasets::ListingCache::default(),
-            live: Mutex::new(Live::new(options.recent_slots, options.recent_transactions)),
-            options,
-        }
-    }
-
-    /// What is remembered. Held for as long as a page of it takes to copy, never over an await.
-    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The time now.
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    fn on_batch(&self, batch: &Batch) {
-        let mut live = self.live();
-        batch.iter().for_each(|item| live.on_item(item));
-    }
-
-    fn on_report(&self, report: &Reported) {
-        self.live().on_report(report, &self.watch);
-    }
-
-    /// Counts a second, and feeds the streams if anybody reads them.
-    fn on_tick(&self, last_event: &mut u64) {
-        let now = self.now();
-        self.live().on_tick(now, &self.watch);
-        let after = std::mem::replace(last_event, self.live().events.newest());
-        let changed = self.live().slots.take_changed();
-        if self.frames.receiver_count() > 0 {
-            let frame = frame_of(self, changed, after);
-            // The last reader may have gone since.
-            self.frames.send(Arc::new(frame)).ok();
-        }
-    }
-
-    fn metrics(&self, show: &mut dyn FnMut(Metric)) {
-        show(Metric::new("api_streams", self.frames.receiver_count() as u64));
-        show(Metric::new("api_discarded_readings_total", self.live().series.discarded));
-    }
-}
-
 /// The sink, ready to run.
-pub(super) struct ApiSink {
-    pub(super) options: ApiOptions,
-    pub(super) listener: std::net::TcpListener,
-    pub(super) tls: Option<TlsAcceptor>,
-    pub(super) silences: Silences,
-    pub(super) history: HistoryReader,
+struct ApiSink {
+    options: ApiOptions,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    silences: Silences,
+    history: HistoryReader,
+}
+
+impl Component for ApiOptions {
+    const KIND: &'static str = "api";
+    const ROLE: Role = Role::Sink;
+    const ACCEPTS: Accepts = Accepts::AnyOf(&[Flow::Blocks, Flow::Samples, Flow::Alerts]);
+    const EMITS: Emits = Emits::Nothing;
+    const SUMMARY: &'static str = "serves the REST API, the dashboard and the metrics of the pipeline";
+
+    fn problems(&self) -> Vec<Problem> {
+        self.found()
+    }
+
+    fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
+        let tls = self.tls.as_ref().map(tls_acceptor).transpose()?;
+        let listener = TcpListener::bind(self.listen).map_err(|error| {
+            BuildError::Other(format!(
+                "can't listen on {}: {error}; give another `listen`, or end what uses the port",
+                self.listen
+            ))
+        })?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|error| BuildError::Other(format!("can't listen on {}: {error}", self.listen)))?;
+        let (silences, history) = (Silences::shared(context), HistoryReader::shared(context));
+        Ok(Node::Sink(Box::new(ApiSink { options: self, listener, tls, silences, history })))
+    }
 }
 
 impl Sink for ApiSink {
@@ -174,16 +101,43 @@ async fn feed(api: &Api, mut inbox: Inbox, context: &NodeContext) {
     loop {
         tokio::select! {
             received = inbox.recv() => match received {
-                Some((_, batch)) => api.on_batch(&batch),
+                Some((_, batch)) => on_batch(api, &batch),
                 None => return,
             },
-            report = next_report(&mut reports) => api.on_report(&report),
+            report = next_report(&mut reports) => on_report(api, &report),
             _ = ticks.tick() => {
-                api.on_tick(&mut last_event);
-                context.metrics.show(|show| api.metrics(show));
+                on_tick(api, &mut last_event);
+                context.metrics.show(|show| metrics(api, show));
             }
         }
     }
+}
+
+fn on_batch(api: &Api, batch: &Batch) {
+    let mut live = api.live();
+    batch.iter().for_each(|item| live.on_item(item));
+}
+
+fn on_report(api: &Api, report: &Reported) {
+    api.live().on_report(report, &api.watch);
+}
+
+/// Counts a second, and feeds the streams if anybody reads them.
+fn on_tick(api: &Api, last_event: &mut u64) {
+    let now = api.now();
+    api.live().on_tick(now, &api.watch);
+    let after = std::mem::replace(last_event, api.live().events.newest());
+    let changed = api.live().slots.take_changed();
+    if api.frames.receiver_count() > 0 {
+        let frame = frame_of(api, changed, after);
+        // The last reader may have gone since.
+        api.frames.send(Arc::new(frame)).ok();
+    }
+}
+
+fn metrics(api: &Api, show: &mut dyn FnMut(Metric)) {
+    show(Metric::new("api_streams", api.frames.receiver_count() as u64));
+    show(Metric::new("api_discarded_readings_total", api.live().series.discarded));
 }
 
 /// The next report; never, once there are no more.
@@ -196,4 +150,18 @@ async fn next_report(reports: &mut Option<broadcast::Receiver<Reported>>) -> Rep
         }
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_in_use_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("bound");
+        let options = ApiOptions { listen: address, ..ApiOptions::default() };
+        let error = options.build(&mut BuildContext::new()).err().expect("in use").to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("listen"), "{error}");
+    }
 }

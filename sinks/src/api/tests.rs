@@ -1,123 +1,26 @@
 //! The API as clients see it: over a socket, from a pipeline of one sink.
 
-use std::net::SocketAddr;
+mod hostile;
+mod served;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sluice_config::secret::Secret;
 use sluice_stages::alert::{Alert, AlertItem, AlertState, Severity};
 use sluice_stages::batch::Item;
-use sluice_stages::component::{BuildContext, Component, Node};
-use sluice_stages::edge::{EdgeConfig, Inbox, Outbox, connect};
-use sluice_stages::node::{Clock, EventSink, MetricBoard, NodeContext, RequestSender};
+use sluice_stages::node::Clock;
 use sluice_stages::sample::{Labels, Reading, Sample};
 use sluice_stages::slot::Timestamp;
-use sluice_stages::watch::Watch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::openapi::document;
 use super::options::ApiOptions;
 use crate::parquet::testing::{Chain, block_of};
+use served::Served;
 
 const TOKEN: &str = "0123456789abcdef";
-
-/// A running API, and the edge that feeds it.
-struct Served {
-    address: SocketAddr,
-    feed: Outbox,
-    task: JoinHandle<()>,
-}
-
-struct Answer {
-    status: u16,
-    headers: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
-    }
-}
-
-impl Served {
-    fn start(options: ApiOptions) -> Self {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = probe.local_addr().expect("bound");
-        drop(probe);
-        let mut context = BuildContext::new();
-        let built = ApiOptions { listen: address, ..options }.build(&mut context).expect("valid");
-        let Node::Sink(sink) = built else { panic!("an API is a sink") };
-        let (mut feed, mut inbox) = (Outbox::default(), Inbox::default());
-        connect(&mut feed, &mut inbox, EdgeConfig::default());
-        let (events, _) = mpsc::channel(1);
-        let context = NodeContext {
-            name: "api".to_owned(),
-            stop: CancellationToken::new(),
-            clock: Clock::start(),
-            budget: sluice_stages::budget::Budget::new(1 << 20),
-            events: EventSink::new("api", events),
-            requests: RequestSender::default(),
-            metrics: MetricBoard::default(),
-            watch: Watch::default(),
-        };
-        let task = tokio::spawn(async move { sink.run(inbox, context).await.expect("runs to its end") });
-        Self { address, feed, task }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, &[], "").await
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        if !headers.iter().any(|(name, _)| *name == "Host") {
-            text.push_str("Host: localhost\r\n");
-        }
-        for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        let mut stream = TcpStream::connect(self.address).await.expect("listens");
-        stream.write_all(text.as_bytes()).await.expect("sent");
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.expect("read");
-        parse(&String::from_utf8_lossy(&bytes))
-    }
-
-    /// Waits until the API has taken in what was sent: `path` answers with what `is_there` wants.
-    async fn until(&self, path: &str, is_there: impl Fn(&Value) -> bool) -> Value {
-        for _ in 0..500 {
-            let answer = self.get(path).await;
-            if answer.status == 200 && is_there(&answer.json()) {
-                return answer.json();
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        panic!("never came: {path}");
-    }
-
-    async fn end(self) {
-        drop(self.feed);
-        self.task.await.expect("no panic");
-    }
-}
-
-fn parse(text: &str) -> Answer {
-    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-    let (line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Answer { status, headers: headers.to_owned(), body: body.to_owned() }
-}
 
 fn alert() -> Item {
     let text = |text: &str| -> Arc<str> { text.into() };
@@ -293,7 +196,7 @@ fn every_route_is_described_with_its_errors() {
     let document = serde_json::to_value(document(true)).expect("JSON");
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
     let paths = document["paths"].as_object().expect("paths");
-    let source = include_str!("routes/mod.rs");
+    let source = include_str!("router.rs");
     let routed = source.split(".route(").skip(1).filter_map(|rest| rest.split('"').nth(1));
     let aliases = ["/api/v1/performance/history"];
     for path in routed.filter(|path| !aliases.contains(path)) {

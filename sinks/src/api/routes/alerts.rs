@@ -9,11 +9,10 @@ use sluice_stages::alert::{Alert, AlertState, Severity};
 use sluice_stages::slot::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{DEFAULT_PAGE, MAX_INTEGER, MAX_PAGE, Shared};
 use crate::api::problem::Problem;
-use crate::api::query::{Params, short, within};
-use crate::api::sink::Api;
-use crate::api::state::{AlertFilter, millis_of, texts};
+use crate::api::query::{DEFAULT_PAGE, MAX_INTEGER, MAX_PAGE, Params, short, within};
+use crate::api::shared::{Api, Shared};
+use crate::api::state::{AlertFilter, texts};
 use crate::history::AlertQuery;
 
 /// How far an alert has come.
@@ -127,9 +126,9 @@ impl From<Alert> for AlertView {
             value: Some(alert.value).filter(|value| value.is_finite()),
             threshold: Some(alert.threshold).filter(|value| value.is_finite()),
             message: alert.message.to_string(),
-            active_ms: millis_of(alert.active_at),
-            fired_ms: alert.fired_at.map(millis_of),
-            resolved_ms: alert.resolved_at.map(millis_of),
+            active_ms: alert.active_at.as_millis(),
+            fired_ms: alert.fired_at.map(Timestamp::as_millis),
+            resolved_ms: alert.resolved_at.map(Timestamp::as_millis),
             suppressed_by: alert.suppressed_by.map(|by| by.to_string()),
         }
     }
@@ -282,7 +281,7 @@ pub(in crate::api) async fn changes(
     }
     let page = api.history.alerts(&query).await?;
     let view = |change: crate::history::AlertChange| ChangeView {
-        at_ms: millis_of(change.at),
+        at_ms: change.at.as_millis(),
         alert: change.alert.into(),
     };
     Ok(Json(ChangesView {

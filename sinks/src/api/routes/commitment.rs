@@ -6,9 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Shared;
 use crate::api::query::{Nothing, Params};
-use crate::api::sink::Api;
+use crate::api::shared::{Api, Shared};
 use crate::api::state::EventView;
 
 /// Switches in an answer.

@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::Value;
 
-use super::Shared;
 use crate::api::query::{Nothing, Params};
+use crate::api::shared::Shared;
 
 /// The pipeline's configuration: every option of every node, defaults included, secrets left out.
 #[utoipa::path(

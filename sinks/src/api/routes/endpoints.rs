@@ -11,9 +11,8 @@ use sluice_stages::stage::{Label, Metric};
 use sluice_stages::yellowstone::health::EndpointState;
 use utoipa::ToSchema;
 
-use super::Shared;
 use crate::api::query::{Nothing, Params};
-use crate::api::sink::Api;
+use crate::api::shared::{Api, Shared};
 
 /// An endpoint.
 #[derive(Debug, Serialize, ToSchema)]

@@ -11,10 +11,9 @@ use sluice_stages::stage::{Label, Metric};
 use sluice_stages::watch::Watch;
 use utoipa::ToSchema;
 
-use super::Shared;
 use crate::api::query::{Nothing, Params};
-use crate::api::sink::Api;
-use crate::api::state::{EdgeRates, millis_of};
+use crate::api::shared::{Api, Shared};
+use crate::api::state::EdgeRates;
 
 /// An edge whose sender waits for more than this share of the time holds the pipeline up.
 const BLOCKING_SHARE: f64 = 0.05;
@@ -131,8 +130,8 @@ pub(in crate::api) fn view(api: &Api, with_metrics: bool) -> GraphView {
     };
     GraphView {
         pipeline: watch.pipeline().to_owned(),
-        started_ms: millis_of(api.started),
-        now_ms: millis_of(api.now()),
+        started_ms: api.started.as_millis(),
+        now_ms: api.now().as_millis(),
         draining: api.draining.is_cancelled(),
         memory_used_bytes: watch.budget().used_bytes() as u64,
         memory_limit_bytes: watch.budget().limit_bytes() as u64,

@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, endpoints};
+use super::endpoints;
 use crate::api::query::{Nothing, Params};
-use crate::api::sink::Api;
+use crate::api::shared::{Api, Shared};
 
 /// How long the tip may stand still: mainnet has a slot each 400 ms, and the longest run of skips is some seconds.
 pub(in crate::api) const STANDSTILL: Duration = Duration::from_secs(30);

@@ -10,11 +10,10 @@ use sluice_stages::sample::Labels;
 use sluice_stages::slot::Timestamp;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{MAX_INTEGER, Shared};
 use crate::api::problem::Problem;
-use crate::api::query::{Params, short, within};
-use crate::api::sink::Api;
-use crate::api::state::{POINTS_CAPACITY, PointView, SeriesView, millis_of, texts};
+use crate::api::query::{MAX_INTEGER, Params, short, within};
+use crate::api::shared::{Api, Shared};
+use crate::api::state::{POINTS_CAPACITY, PointView, SeriesView, texts};
 use crate::history::{Series, SeriesQuery};
 
 /// Most points of a series in one answer; a finer step is made coarser.
@@ -88,7 +87,7 @@ impl HistoryParams {
 
     fn range(&self, now: Timestamp) -> Result<Range, Problem> {
         let to_ms =
-            within("to", self.to.unwrap_or(millis_of(now)), 0..=MAX_INTEGER)?.min(millis_of(now) + 1_000);
+            within("to", self.to.unwrap_or(now.as_millis()), 0..=MAX_INTEGER)?.min(now.as_millis() + 1_000);
         let from =
             within("from", self.from.unwrap_or(to_ms.saturating_sub(DEFAULT_RANGE_MS)), 0..=MAX_INTEGER)?;
         let from_ms = from.max(to_ms.saturating_sub(MAX_RANGE_MS));
@@ -171,7 +170,7 @@ async fn read(
 
 fn view(series: Series) -> SeriesView {
     let point = |point: &crate::history::Point| PointView {
-        at_ms: millis_of(point.at),
+        at_ms: point.at.as_millis(),
         min: point.min,
         mean: point.mean,
         max: point.max,

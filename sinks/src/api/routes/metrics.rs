@@ -10,11 +10,9 @@ use serde::{Deserialize, Serialize};
 use sluice_stages::sample::Reading;
 use utoipa::{IntoParams, ToSchema};
 
-use super::Shared;
 use crate::api::problem::Problem;
 use crate::api::query::{Nothing, Params, short};
-use crate::api::sink::Api;
-use crate::api::state::millis_of;
+use crate::api::shared::{Api, Shared};
 
 /// What was measured last.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,7 +81,7 @@ pub(in crate::api) fn latest(api: &Api, wanted: &dyn Fn(&Reading) -> bool) -> Me
     };
     let finite = sample.readings.iter().filter(|reading| reading.value.is_finite());
     MetricsView {
-        at_ms: (sample.at.0 > 0).then(|| millis_of(sample.at)),
+        at_ms: (sample.at.0 > 0).then(|| sample.at.as_millis()),
         readings: finite.filter(|reading| wanted(reading)).map(view).collect(),
     }
 }

@@ -7,11 +7,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
 use super::commitment::{self, CommitmentView};
 use super::health::{self, HealthView};
 use crate::api::query::{Nothing, Params};
-use crate::api::sink::Api;
+use crate::api::shared::{Api, Shared};
 use crate::api::state::{EventView, SlotState, SlotView};
 
 /// Slots and events in an answer.

@@ -1,5 +1,6 @@
 //! Silences: read, made and expired.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,14 +12,16 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use sluice_stages::matcher::Matcher;
 use sluice_stages::silence::{NewSilence, Silence, SilenceState};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, SchemaFormat, Type};
+use utoipa::openapi::{ObjectBuilder, OneOf, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::Shared;
 use crate::api::problem::Problem;
 use crate::api::query::{Body, Nothing, Params, Segment};
-use crate::api::sink::Api;
-use crate::api::state::millis_of;
+use crate::api::shared::{Api, Shared};
 
+/// What the name of a label looks like.
+const NAME: &str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
 /// Characters of a label's name.
 const MOST_NAME: usize = 200;
 /// Characters of a value.
@@ -51,7 +54,7 @@ pub(in crate::api) struct SilencesView {
 }
 
 /// How a label is compared.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(in crate::api) enum Operator {
     /// It is the value.
     #[default]
@@ -69,18 +72,48 @@ pub(in crate::api) enum Operator {
 }
 
 /// What a label has to be.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct MatcherBody {
-    /// The label: `rule`, `severity`, `endpoint` or any other.
-    #[schema(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$", min_length = 1, max_length = 200)]
     name: String,
-    /// How it is compared. Default `=`.
     #[serde(default)]
     operator: Operator,
-    /// The value, or the regular expression.
-    #[schema(min_length = 1, max_length = 1_000)]
     value: String,
+}
+
+impl ToSchema for MatcherBody {
+    fn name() -> Cow<'static, str> {
+        "Matcher".into()
+    }
+}
+
+/// Any text is a value, but only some are expressions, which no derived description can say.
+impl PartialSchema for MatcherBody {
+    fn schema() -> RefOr<Schema> {
+        let text = || {
+            ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(MOST_VALUE))
+        };
+        let value = text().description(Some("The value."));
+        let expression = text().format(Some(SchemaFormat::Custom("regex".to_owned())));
+        let expression = expression.description(Some("The expression, which the whole value has to match."));
+        OneOf::builder()
+            .description(Some("What a label has to be: a value, or what a regular expression matches."))
+            .item(described(["=", "!="], value))
+            .item(described(["=~", "!~"], expression).required("operator"))
+            .into()
+    }
+}
+
+/// A matcher with these operators.
+fn described(operators: [&str; 2], value: ObjectBuilder) -> ObjectBuilder {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let name = text().pattern(Some(NAME)).min_length(Some(1)).max_length(Some(MOST_NAME));
+    let name = name.description(Some("The label: `rule`, `severity`, `endpoint` or any other."));
+    let operator = text().enum_values(Some(operators)).description(Some("How it is compared. Default `=`."));
+    let known = AdditionalProperties::FreeForm(false);
+    let object = ObjectBuilder::new().property("name", name).property("operator", operator);
+    let object = object.property("value", value).required("name").required("value");
+    object.additional_properties(Some(known))
 }
 
 /// A new silence.
@@ -180,8 +213,8 @@ fn view(silence: &Silence, api: &Api) -> SilenceView {
             SilenceState::Expired => "expired",
         },
         matchers: silence.matchers.iter().map(ToString::to_string).collect(),
-        starts_ms: millis_of(silence.starts_at),
-        ends_ms: millis_of(silence.ends_at),
+        starts_ms: silence.starts_at.as_millis(),
+        ends_ms: silence.ends_at.as_millis(),
         created_by: silence.created_by.clone(),
         comment: silence.comment.clone(),
     }

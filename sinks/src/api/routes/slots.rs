@@ -7,9 +7,9 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{DEFAULT_PAGE, MAX_INTEGER, MAX_PAGE, Shared};
 use crate::api::problem::Problem;
-use crate::api::query::{Nothing, Params, Segment, within};
+use crate::api::query::{DEFAULT_PAGE, MAX_INTEGER, MAX_PAGE, Nothing, Params, Segment, within};
+use crate::api::shared::Shared;
 use crate::api::state::{SlotState, SlotView};
 
 /// Which slots are wanted.

@@ -16,10 +16,9 @@ use sluice_stages::tap::{TapFilter, TapReader};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
-use super::{MAX_INTEGER, Shared};
 use crate::api::problem::Problem;
-use crate::api::query::{Params, Segment, short, within};
-use crate::api::sink::Api;
+use crate::api::query::{MAX_INTEGER, Params, Segment, short, within};
+use crate::api::shared::{Api, Shared};
 
 /// Lines that a reader may ask for.
 const MAX_LINES: u64 = 1_000_000;

@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::Shared;
 use crate::api::problem::Problem;
 use crate::api::query::{Nothing, Params, Segment};
+use crate::api::shared::Shared;
 use crate::api::state::TransactionView;
 
 /// Characters of a signature's base58.

@@ -7,8 +7,6 @@ use sluice_stages::stage::Event;
 use sluice_stages::watch::{Reported, Watch};
 use utoipa::ToSchema;
 
-use super::millis_of as millis;
-
 /// Events that are kept. Discards and commits are many and told elsewhere; the rest is rare.
 const EVENTS_CAPACITY: usize = 1_000;
 
@@ -45,7 +43,7 @@ impl EventLog {
     pub(in crate::api) fn push(&mut self, report: &Reported, watch: &Watch) {
         self.count += 1;
         let mut view = view(&report.event, watch);
-        (view.id, view.at_ms, view.node) = (self.count, millis(report.at), report.node.to_string());
+        (view.id, view.at_ms, view.node) = (self.count, report.at.as_millis(), report.node.to_string());
         if self.events.len() >= EVENTS_CAPACITY {
             self.events.pop_front();
         }

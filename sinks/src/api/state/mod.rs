@@ -97,8 +97,3 @@ impl Live {
         self.progress.observe(now, watch.sum("tip_slot"));
     }
 }
-
-/// Unix milliseconds, as the API shows all times.
-pub(in crate::api) fn millis_of(at: Timestamp) -> u64 {
-    at.0 / 1_000
-}

@@ -8,8 +8,6 @@ use sluice_stages::sample::{Labels, Reading, Sample};
 use sluice_stages::slot::Timestamp;
 use utoipa::ToSchema;
 
-use super::millis_of as millis;
-
 /// Values kept of a series: a quarter of an hour at one a second.
 pub(in crate::api) const POINTS_CAPACITY: usize = 900;
 /// Series that are kept: with all values some 30 MB. What comes beyond is counted.
@@ -127,7 +125,7 @@ fn resample(points: impl Iterator<Item = (Timestamp, f64)>, step_ms: u64) -> Vec
     let mut steps: Vec<PointView> = Vec::new();
     let mut count = 0.0;
     for (at, value) in points {
-        let at_ms = millis(at) / step_ms * step_ms;
+        let at_ms = at.as_millis() / step_ms * step_ms;
         match steps.last_mut().filter(|step| step.at_ms == at_ms) {
             Some(step) => {
                 count += 1.0;

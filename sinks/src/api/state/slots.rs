@@ -16,8 +16,6 @@ use sluice_stages::frame::SlotStatus;
 use sluice_stages::slot::{Commitment, Hash, Slot, Timestamp};
 use utoipa::ToSchema;
 
-use super::millis_of as millis;
-
 /// Longest run of slots that a final child may pass over at once: more are a fault of the feed, not skips.
 const LONGEST_SKIP: u64 = 512;
 /// Final slots whose parent is not known: a few while gaps are open, and the one below the first slot of all.
@@ -135,8 +133,8 @@ impl Known {
             executed_transactions: whole.map(|whole| u64::from(whole.executed)),
             versions: self.versions,
             size_bytes: whole.map_or(0, |whole| whole.size_bytes as u64),
-            first_seen_ms: self.first_seen.map(millis),
-            completed_ms: whole.map(|whole| millis(whole.completed)),
+            first_seen_ms: self.first_seen.map(Timestamp::as_millis),
+            completed_ms: whole.map(|whole| whole.completed.as_millis()),
             reason: self.hole.clone().filter(|_| self.block.is_none() && !self.skipped),
         }
     }

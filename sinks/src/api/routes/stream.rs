@@ -7,20 +7,23 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
+use utoipa::IntoParams;
 
-use super::problem::Problem;
-use super::routes::{alerts, endpoints, graph, metrics, recovery};
-use super::sink::Api;
-use super::state::SlotView;
+use super::{alerts, endpoints, graph, metrics, recovery};
+use crate::api::frame::{Frame, Topic};
+use crate::api::problem::Problem;
+use crate::api::query::Params;
+use crate::api::shared::{Api, Shared};
+use crate::api::state::SlotView;
 
 /// Slots that a client is shown to begin with.
 const FIRST_SLOTS: usize = 512;
@@ -29,66 +32,48 @@ const EVENTS_A_FRAME: usize = 100;
 /// Alerts in a frame.
 const ALERTS_A_FRAME: usize = 200;
 
-/// What a client may want to hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Topic {
-    /// The latest sample.
-    Metrics,
-    /// Nodes and edges with their rates.
-    Graph,
-    /// Endpoints with their health.
-    Endpoints,
-    /// Slots that changed.
-    Slots,
-    /// Alerts that are not over, and the last that were.
-    Alerts,
-    /// Recovery, commitment and the counts of the slot map.
-    Recovery,
-    /// What happened.
-    Events,
+/// What the stream is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct StreamParams {
+    /// Topics, with commas between them. Default: all.
+    #[param(
+        example = "metrics,slots",
+        pattern = "^(metrics|graph|endpoints|slots|alerts|recovery|events)(,(metrics|graph|endpoints|slots|alerts|recovery|events))*$"
+    )]
+    topics: Option<String>,
 }
 
-impl Topic {
-    /// All of them.
-    pub(super) const ALL: [Self; 7] = [
-        Self::Metrics,
-        Self::Graph,
-        Self::Endpoints,
-        Self::Slots,
-        Self::Alerts,
-        Self::Recovery,
-        Self::Events,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Graph => "graph",
-            Self::Endpoints => "endpoints",
-            Self::Slots => "slots",
-            Self::Alerts => "alerts",
-            Self::Recovery => "recovery",
-            Self::Events => "events",
-        }
+impl StreamParams {
+    fn topics(&self) -> Result<Vec<Topic>, Problem> {
+        let Some(words) = &self.topics else { return Ok(Topic::ALL.to_vec()) };
+        let topic = |word: &str| {
+            let unknown = |_| Problem::parameter("topics", format!("there is no topic `{word}`"));
+            serde_json::from_value(word.into()).map_err(unknown)
+        };
+        words.split(',').map(topic).collect()
     }
 }
 
-/// What is sent at one moment, by topic, ready for the wire.
-pub(super) struct Frame {
-    parts: Vec<(Topic, String)>,
-}
-
-impl Frame {
-    /// The parts that a client wants, as one piece.
-    fn of(&self, topics: &[Topic]) -> Bytes {
-        let wanted = self.parts.iter().filter(|(topic, _)| topics.contains(topic));
-        wanted.map(|(_, text)| text.as_str()).collect::<String>().into()
-    }
+/// The pipeline live: server-sent events.
+///
+/// One event for each topic, at once in full and then each second; of `slots` and `events` only what changed. The data
+/// of each is what the resource of the same name answers. A client that is too slow misses frames and then gets
+/// everything anew.
+#[utoipa::path(
+    get, path = "/api/v1/stream", tag = "stream", params(StreamParams),
+    responses((status = 200, description = "Events for as long as the client reads", content_type = "text/event-stream", body = String))
+)]
+pub(in crate::api) async fn stream(
+    State(api): Shared,
+    Params(params): Params<StreamParams>,
+) -> Result<Response, Problem> {
+    begin(api, params.topics()?)
 }
 
 /// The frame of this second: `changed` slots, and events behind number `after`.
-pub(super) fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
+pub(in crate::api) fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
     let mut parts = Vec::with_capacity(Topic::ALL.len());
     for topic in Topic::ALL {
         let text = match topic {
@@ -109,7 +94,7 @@ pub(super) fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
         };
         parts.push((topic, text));
     }
-    Frame { parts }
+    Frame::new(parts)
 }
 
 /// Everything that a client has to know to begin with.
@@ -166,14 +151,14 @@ impl Client {
 }
 
 /// Begins a stream.
-pub(super) fn begin(api: Arc<Api>, topics: Vec<Topic>) -> Result<Response, Problem> {
+fn begin(api: Arc<Api>, topics: Vec<Topic>) -> Result<Response, Problem> {
     let room = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
         let detail = format!("{} clients read the stream already", api.options.max_streams);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
     })?;
     let (frames, closing) = (api.frames.subscribe(), api.closing.clone());
     let client = Client { api, topics, frames, closing, begun: false, _room: room };
-    let body = stream::unfold(client, async |mut client| {
+    let body = futures::stream::unfold(client, async |mut client| {
         let bytes = client.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), client))
     })
