@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod kinds;
 pub mod layers;
+pub mod open_files;
 pub mod origins;
 pub mod plan;
 mod redact;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use sluice::commands;
+use sluice::{commands, open_files};
 use tracing_subscriber::EnvFilter;
 
 /// One update costs allocations in h2 and prost that glibc's allocator spends twice the time on.
@@ -70,6 +70,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(cli.log_format);
+    open_files::raise();
     match cli.command {
         Command::Run(args) => on_runtime(commands::run::run(args)),
         Command::Record(args) => on_runtime(commands::record::run(args)),
