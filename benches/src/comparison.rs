@@ -3,10 +3,12 @@
 //! All are the same binary. The leader starts the others with a subcommand and reads one line of JSON from each.
 
 use std::io::{BufRead, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,10 +18,12 @@ use crate::contender::{Contender, Job, Outcome, Served};
 use crate::feed::Feed;
 use crate::report::{Lap, Report};
 use crate::server::Server;
-use crate::{bare, pipeline, read_back, usage};
+use crate::{bare, pipeline, read_back, readers, usage};
 
 /// Most endpoints that a contender has.
 const ENDPOINTS: usize = 3;
+/// The node that a tap is on while a contender is monitored: all updates pass it.
+const TAPPED: &str = "once";
 /// Samples a second of a profile: a few thousand of a client that runs for a second or two.
 const PERF_HERTZ: &str = "2999";
 
@@ -33,8 +37,8 @@ struct Cli {
     /// Slots that are served: a multiple of 54, and one more.
     #[arg(long, default_value_t = 217)]
     slots: u64,
-    /// Who takes part: bare, ingest-1, ingest-3, parquet. Default: all.
-    #[arg(long, value_delimiter = ',', default_values_t = Contender::ALL)]
+    /// Who takes part: bare, ingest-1, ingest-3, parquet, monitored, watched. Default: the first four.
+    #[arg(long, value_delimiter = ',', default_values_t = Contender::COST)]
     only: Vec<Contender>,
     /// Runs each client under `perf record` with this file as its output.
     #[arg(long)]
@@ -60,6 +64,16 @@ enum Role {
         /// The job, as JSON.
         job: String,
     },
+    /// Reads an API's stream with many clients until it ends.
+    #[command(hide = true)]
+    Read {
+        /// Where it listens.
+        api: SocketAddr,
+        /// How many.
+        clients: usize,
+        /// The node that a tap is on.
+        node: String,
+    },
 }
 
 /// Runs whatever role the command line says.
@@ -68,6 +82,7 @@ pub fn main() -> ExitCode {
     let done = match &cli.role {
         Some(Role::Serve { slots }) => serve(*slots).map(|()| true),
         Some(Role::Client { job }) => client(job).map(|()| true),
+        Some(Role::Read { api, clients, node }) => read(*api, *clients, node).map(|()| true),
         // `cargo test --all-targets` runs benchmarks, too, and only wants to know that they start.
         None if !cli.bench => return ExitCode::SUCCESS,
         None => lead(&cli),
@@ -106,7 +121,8 @@ fn lead(cli: &Cli) -> Result<bool> {
 fn lap(contender: Contender, served: &Served, perf: Option<&Path>) -> Result<Lap> {
     let temporary = tempfile::tempdir().context("no temporary folder")?;
     let folder = temporary.path().join("out");
-    let job = Job { contender, served: served.clone(), folder };
+    let job = Job { contender, served: served.clone(), folder, api: free_address()? };
+    let readers = contender.readers().map(|clients| start_readers(job.api, clients)).transpose()?;
     let mut command = match perf {
         Some(output) => {
             let mut command = Command::new("perf");
@@ -121,10 +137,19 @@ fn lap(contender: Contender, served: &Served, perf: Option<&Path>) -> Result<Lap
         bail!("{contender} failed: {}", output.status);
     }
     let outcome: Outcome = read_line(output.stdout.as_slice())?;
+    if let Some(readers) = readers {
+        let read = readers.wait_with_output().context("the readers were lost")?;
+        let least: u64 = read_line(read.stdout.as_slice()).context("the readers said nothing")?;
+        // One for each whole second, but for the first and the last.
+        let expected = (outcome.wall_seconds as u64).saturating_sub(2).max(1);
+        ensure!(least >= expected, "a reader of {contender} got {least} frames, not {expected} or more");
+    }
     let whole = match contender {
         Contender::Bare => true,
         Contender::Ingest1 | Contender::Ingest3 => outcome.tally == Some(served.whole),
-        Contender::Parquet => read_back::tally(&job.folder)? == served.in_files,
+        Contender::Parquet | Contender::Monitored | Contender::Watched => {
+            read_back::tally(&job.folder)? == served.in_files
+        }
     };
     Ok(Lap { contender, outcome, whole })
 }
@@ -187,6 +212,7 @@ fn until_input_ends() -> Result<()> {
 fn client(job: &str) -> Result<()> {
     let job: Job = serde_json::from_str(job).context("not a job")?;
     let runtime = Runtime::new()?;
+    let began = Instant::now();
     let tally = runtime.block_on(async {
         match job.contender {
             Contender::Bare => {
@@ -196,9 +222,29 @@ fn client(job: &str) -> Result<()> {
             _ => pipeline::run(&job).await,
         }
     })?;
+    let wall_seconds = began.elapsed().as_secs_f64();
     drop(runtime);
     let cpu_seconds = usage::cpu_time().as_secs_f64();
-    say(&Outcome { cpu_seconds, peak_bytes: usage::peak_bytes()?, tally })
+    say(&Outcome { cpu_seconds, wall_seconds, peak_bytes: usage::peak_bytes()?, tally })
+}
+
+fn start_readers(api: SocketAddr, clients: usize) -> Result<Child> {
+    let mut command = Command::new(me()?);
+    command.args(["read", &api.to_string(), &clients.to_string(), TAPPED]).stdout(Stdio::piped());
+    command.spawn().context("can't start the readers")
+}
+
+/// Says how many frames the client that got the fewest got.
+fn read(api: SocketAddr, clients: usize, node: &str) -> Result<()> {
+    say(&Runtime::new()?.block_on(readers::read(api, clients, node))?)
+}
+
+/// An address that nobody listens on.
+///
+/// # Errors
+/// If there is no free port.
+pub fn free_address() -> Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).context("no free port")
 }
 
 fn me() -> Result<PathBuf> {

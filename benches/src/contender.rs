@@ -1,6 +1,7 @@
 //! Who takes part, what each is told, and what each has to say.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -20,11 +21,21 @@ pub enum Contender {
     Ingest3,
     /// Sluice with one endpoint, up to files.
     Parquet,
+    /// The same with all that watches it: monitor, alert rules, history, and the API with a dashboard and a tap on it.
+    Monitored,
+    /// The same with [`CROWD`] clients of the API's stream.
+    Watched,
 }
 
+/// Clients of the stream of [`Contender::Watched`].
+pub const CROWD: usize = 1_000;
+
 impl Contender {
+    /// Those that show what an update costs, in the order of a round.
+    pub const COST: [Self; 4] = [Self::Bare, Self::Ingest1, Self::Ingest3, Self::Parquet];
     /// All, in the order of a round.
-    pub const ALL: [Self; 4] = [Self::Bare, Self::Ingest1, Self::Ingest3, Self::Parquet];
+    pub const ALL: [Self; 6] =
+        [Self::Bare, Self::Ingest1, Self::Ingest3, Self::Parquet, Self::Monitored, Self::Watched];
 
     /// The word on the command line.
     pub fn name(self) -> &'static str {
@@ -33,12 +44,28 @@ impl Contender {
             Self::Ingest1 => "ingest-1",
             Self::Ingest3 => "ingest-3",
             Self::Parquet => "parquet",
+            Self::Monitored => "monitored",
+            Self::Watched => "watched",
         }
     }
 
     /// Endpoints that it subscribes to.
     pub fn endpoints(self) -> usize {
         if self == Self::Ingest3 { 3 } else { 1 }
+    }
+
+    /// Whether it writes files.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Parquet | Self::Monitored | Self::Watched)
+    }
+
+    /// Clients that read its API's stream; none if it has no API.
+    pub fn readers(self) -> Option<usize> {
+        match self {
+            Self::Bare | Self::Ingest1 | Self::Ingest3 | Self::Parquet => None,
+            Self::Monitored => Some(1),
+            Self::Watched => Some(CROWD),
+        }
     }
 }
 
@@ -53,8 +80,8 @@ impl FromStr for Contender {
 
     fn from_str(word: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|contender| contender.name() == word);
-        known
-            .ok_or_else(|| format!("there is no contender `{word}`; use bare, ingest-1, ingest-3 or parquet"))
+        let all = || Self::ALL.map(Self::name).join(", ");
+        known.ok_or_else(|| format!("there is no contender `{word}`; use one of {}", all()))
     }
 }
 
@@ -82,6 +109,8 @@ pub struct Job {
     pub served: Served,
     /// Where files go, if it writes any.
     pub folder: PathBuf,
+    /// Where its API listens, if it has one.
+    pub api: SocketAddr,
 }
 
 /// What a client process says at its end.
@@ -89,6 +118,8 @@ pub struct Job {
 pub struct Outcome {
     /// Seconds of processor time that it took.
     pub cpu_seconds: f64,
+    /// Seconds from its first update to its last.
+    pub wall_seconds: f64,
     /// Its highest resident set.
     pub peak_bytes: u64,
     /// What came out, where the process itself can tell.

@@ -4,6 +4,8 @@
 //!  cargo bench                                  all of it, some three minutes
 //!  cargo bench --bench comparison               Sluice and a bare client, interleaved
 //!  cargo bench --bench comparison -- --rounds 15 --slots 217 --only bare,parquet
+//!  cargo bench --bench comparison -- --only parquet,monitored,watched --slots 541
+//!                                               what watching a pipeline costs it
 //!  cargo bench --bench micro -- dedupe          the hot paths whose name has "dedupe" in it
 //!  cargo bench --bench proof                    a slot's proof at mainnet's number of hashes, beside Agave's
 //!  cargo bench --bench audit                    what proving costs a pipeline at mainnet's pace
@@ -38,6 +40,14 @@
 //! Files are made of whole commit ranges of [`feed::COMMIT_SLOTS`] slots; the last slot of the feed only proves that
 //! the range before it is whole.
 //!
+//! # What watching costs
+//!
+//! `monitored` is `parquet` with a `monitor`, the default rules of an `alert_evaluator`, a `history` in SQLite, and an
+//! `api` that takes every block in, its stream read by one client as a dashboard does and a tap on the node that all
+//! updates pass. `watched` has a thousand clients on its stream. The readers are a process of their own; what they read
+//! is counted, and a round in which one of them misses seconds fails. Beside the processor time the time on the wall is
+//! printed, in which readers and server have their share of the cores.
+//!
 //! # Profiling
 //!
 //! `--only ingest-1 --rounds 1 --perf record.data` runs each client under `perf record`; read it with `perf report`.
@@ -49,6 +59,7 @@ pub mod contender;
 pub mod feed;
 pub mod pipeline;
 pub mod read_back;
+pub mod readers;
 pub mod report;
 pub mod server;
 pub mod sink_run;

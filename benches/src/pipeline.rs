@@ -8,7 +8,7 @@ use sluice::kinds::{Kind, kind};
 use sluice::plan::Plan;
 use sluice::runner::{self, Watch};
 
-use crate::contender::{Contender, Job};
+use crate::contender::Job;
 use crate::feed::{COMMIT_SLOTS, Feed};
 use crate::tally::{Tally, TallyOptions};
 
@@ -20,6 +20,10 @@ static KINDS: &[Kind] = &[
     kind::<sluice_stages::gap_detector::GapDetectorOptions>(),
     kind::<sluice_stages::commitment::CommitmentOptions>(),
     kind::<sluice_sinks::parquet::ParquetOptions>(),
+    kind::<sluice_stages::monitor::MonitorOptions>(),
+    kind::<sluice_stages::alert_evaluator::AlertEvaluatorOptions>(),
+    kind::<sluice_sinks::history::HistoryOptions>(),
+    kind::<sluice_sinks::api::ApiOptions>(),
     kind::<TallyOptions>(),
 ];
 
@@ -48,7 +52,7 @@ pub async fn run(job: &Job) -> Result<Option<Tally>> {
     let (result, ()) = tokio::join!(running.join(DEADLINE), until_all_came);
     result.context("the pipeline failed")?;
     let sum = |metric: &str| watch.sum(metric);
-    Ok((job.contender != Contender::Parquet).then(|| Tally::from_metrics(sum)))
+    Ok((!job.contender.writes()).then(|| Tally::from_metrics(sum)))
 }
 
 fn has_all(watch: &Watch, updates: u64) -> bool {
@@ -67,7 +71,7 @@ fn toml(job: &Job) -> String {
         names.push(format!("'endpoint{position}'"));
     }
     let sink = match job.contender {
-        Contender::Parquet => format!(
+        contender if contender.writes() => format!(
             "type = 'parquet'\npath = '{}'\ncommit_slots = {COMMIT_SLOTS}\nstart_slot = {}",
             job.folder.display(),
             Feed::first_slot()
@@ -84,13 +88,30 @@ fn toml(job: &Job) -> String {
          [sinks.end]\ninputs = ['final']\n{sink}\n"
     )
     .expect("strings take everything");
+    if job.contender.readers().is_some() {
+        text.push_str(&watching(job));
+    }
     text
+}
+
+/// All that watches a pipeline, with every option at its default but for where things are.
+fn watching(job: &Job) -> String {
+    let history = job.folder.with_file_name("history.db");
+    format!(
+        "[sources.meter]\ntype = 'monitor'\n\
+         [stages.alerts]\ntype = 'alert_evaluator'\ninputs = ['meter']\n\
+         [sinks.kept]\ntype = 'history'\ninputs = ['meter', 'alerts']\npath = '{}'\n\
+         [sinks.api]\ntype = 'api'\ninputs = ['slots', 'meter', 'alerts']\nlisten = '{}'\n",
+        history.display(),
+        job.api
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contender::Served;
+    use crate::comparison::free_address;
+    use crate::contender::{Contender, Served};
     use crate::server::Server;
 
     async fn run_on_feed(contender: Contender, slots: u64) -> (Feed, Option<Tally>, tempfile::TempDir) {
@@ -104,7 +125,12 @@ mod tests {
             whole: feed.whole(),
             in_files: feed.in_files(),
         };
-        let job = Job { contender, served, folder: folder.path().join("out") };
+        let job = Job {
+            contender,
+            served,
+            folder: folder.path().join("out"),
+            api: free_address().expect("a port"),
+        };
         let tally = run(&job).await.expect("a pipeline that drains");
         (feed, tally, folder)
     }
@@ -120,5 +146,13 @@ mod tests {
         let (feed, _, folder) = run_on_feed(Contender::Parquet, COMMIT_SLOTS + 1).await;
         let read = crate::read_back::tally(&folder.path().join("out")).expect("readable files");
         assert_eq!(read, feed.in_files());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pipeline_that_is_watched_writes_the_same() {
+        let (feed, _, folder) = run_on_feed(Contender::Monitored, COMMIT_SLOTS + 1).await;
+        let read = crate::read_back::tally(&folder.path().join("out")).expect("readable files");
+        assert_eq!(read, feed.in_files());
+        assert!(folder.path().join("history.db").exists());
     }
 }

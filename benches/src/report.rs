@@ -69,6 +69,18 @@ impl Report {
             writeln!(text, "three endpoints cost {} times what one does", cost.text(2))
                 .expect("a string takes all");
         }
+        for (one, other) in
+            [(Contender::Monitored, Contender::Parquet), (Contender::Watched, Contender::Monitored)]
+        {
+            if let (Some(cost), Some(wall)) = (self.ratio(one, other), self.wall_ratio(one, other)) {
+                let (cost, wall) = (cost.text(3), wall.text(3));
+                writeln!(
+                    text,
+                    "{one} costs {cost} times the CPU of {other}, and {wall} times its time on the wall"
+                )
+                .expect("a string takes all");
+            }
+        }
         text
     }
 
@@ -96,8 +108,16 @@ impl Report {
 
     /// What one costs by what another costs, in the same round.
     fn ratio(&self, one: Contender, other: Contender) -> Option<Spread> {
+        self.ratio_of(one, other, |outcome| outcome.cpu_seconds)
+    }
+
+    fn wall_ratio(&self, one: Contender, other: Contender) -> Option<Spread> {
+        self.ratio_of(one, other, |outcome| outcome.wall_seconds)
+    }
+
+    fn ratio_of(&self, one: Contender, other: Contender, value: impl Fn(&Outcome) -> f64) -> Option<Spread> {
         let cost = |round: &[Lap], who: Contender| {
-            round.iter().find(|lap| lap.contender == who).map(|lap| lap.outcome.cpu_seconds)
+            round.iter().find(|lap| lap.contender == who).map(|lap| value(&lap.outcome))
         };
         Spread::of(self.rounds.iter().filter_map(|round| Some(cost(round, one)? / cost(round, other)?)))
     }
@@ -109,7 +129,11 @@ mod tests {
     use crate::tally::Tally;
 
     fn lap(contender: Contender, cpu_seconds: f64, whole: bool) -> Lap {
-        Lap { contender, outcome: Outcome { cpu_seconds, peak_bytes: 1 << 20, tally: None }, whole }
+        Lap {
+            contender,
+            outcome: Outcome { cpu_seconds, wall_seconds: cpu_seconds, peak_bytes: 1 << 20, tally: None },
+            whole,
+        }
     }
 
     fn served() -> Served {
