@@ -1,7 +1,7 @@
 //! Matchers: which alerts or series somebody means, as Prometheus and Alertmanager write it.
 //!
 //! `name="value"`, `name!="value"`, `name=~"expression"` and `name!~"expression"`. A label that is missing counts as an
-//! empty one; an expression has to match the whole value. Quotes may be left out around a value without quotes of its own.
+//! empty one; an expression has to match the whole value, and its classes (`\d`, `\s`, `\w`) are those of ASCII. Quotes may be left out around a value without quotes of its own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,8 +20,15 @@ const EXPRESSION_BYTES: usize = 256 << 10;
 enum Condition {
     Equal(String),
     NotEqual(String),
-    Matches(Regex),
-    MatchesNot(Regex),
+    Matches(Expression),
+    MatchesNot(Expression),
+}
+
+/// A regular expression as it was written, and ready to be used.
+#[derive(Debug, Clone)]
+struct Expression {
+    text: String,
+    regex: Regex,
 }
 
 /// One condition on one label.
@@ -66,7 +73,7 @@ impl Matcher {
     pub fn value(&self) -> &str {
         match &self.condition {
             Condition::Equal(value) | Condition::NotEqual(value) => value,
-            Condition::Matches(regex) | Condition::MatchesNot(regex) => inner(regex),
+            Condition::Matches(expression) | Condition::MatchesNot(expression) => &expression.text,
         }
     }
 
@@ -85,8 +92,8 @@ impl Matcher {
         match &self.condition {
             Condition::Equal(wanted) => value == wanted,
             Condition::NotEqual(unwanted) => value != unwanted,
-            Condition::Matches(regex) => regex.is_match(value),
-            Condition::MatchesNot(regex) => !regex.is_match(value),
+            Condition::Matches(expression) => expression.regex.is_match(value),
+            Condition::MatchesNot(expression) => !expression.regex.is_match(value),
         }
     }
 
@@ -96,17 +103,34 @@ impl Matcher {
     }
 }
 
-/// The expression without the anchors that [`expression`] put around it.
-fn inner(regex: &Regex) -> &str {
-    let text = regex.as_str();
-    text.strip_prefix("^(?:").and_then(|text| text.strip_suffix(")$")).unwrap_or(text)
+/// The expression with the classes that Prometheus means by these letters: Unicode's are hundreds of times as large.
+fn with_ascii_classes(text: &str) -> String {
+    let (mut result, mut letters) = (String::with_capacity(text.len()), text.chars());
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            result.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('d') => result.push_str("[0-9]"),
+            Some('D') => result.push_str("[^0-9]"),
+            Some('s') => result.push_str(r"[\t\n\f\r ]"),
+            Some('S') => result.push_str(r"[^\t\n\f\r ]"),
+            Some('w') => result.push_str("[0-9A-Za-z_]"),
+            Some('W') => result.push_str("[^0-9A-Za-z_]"),
+            escaped => result.extend(['\\'].into_iter().chain(escaped)),
+        }
+    }
+    result
 }
 
-fn expression(text: &str) -> Result<Regex, MatcherError> {
+fn expression(text: &str) -> Result<Expression, MatcherError> {
+    let built = with_ascii_classes(text);
     // Checked alone first: `a)|(b` would be an expression only because of the parentheses around it.
-    let alone = RegexBuilder::new(text).size_limit(EXPRESSION_BYTES).build();
-    let anchored = format!("^(?:{text})$");
-    alone.and_then(|_| RegexBuilder::new(&anchored).size_limit(EXPRESSION_BYTES).build()).map_err(|error| {
+    let alone = RegexBuilder::new(&built).size_limit(EXPRESSION_BYTES).build();
+    let anchored = format!("^(?:{built})$");
+    let anchored = alone.and_then(|_| RegexBuilder::new(&anchored).size_limit(EXPRESSION_BYTES).build());
+    anchored.map(|regex| Expression { text: text.to_owned(), regex }).map_err(|error| {
         let shown = error.to_string();
         let reason = shown.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
         MatcherError::Expression { expression: text.to_owned(), reason }
@@ -227,6 +251,22 @@ mod tests {
             let error = text.parse::<Matcher>().expect_err("no expression");
             assert!(matches!(error, MatcherError::Expression { .. }), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn classes_are_those_of_ascii_and_cost_no_more() {
+        for (text, fitting, other) in [
+            (r"a=~\w{2,4}-\d+", "ab-1", "äb-1"),
+            (r"a=~[\w.]+\s[^\d]", "x.y z", "x.y 1"),
+            (r"a=~\\w", r"\w", "x"),
+            (r"a=~\W\D\S", "-äx", "x1x"),
+        ] {
+            assert!(matcher(text).fits(fitting), "{text} {fitting}");
+            assert!(!matcher(text).fits(other), "{text} {other}");
+            assert_eq!(matcher(text).to_string().parse::<Matcher>(), Ok(matcher(text)));
+        }
+        assert_eq!(matcher(r"a=~\w+").value(), r"\w+", "shown as it was written");
+        matcher(r"a=~\w{2,4}\W{2,4}\w{2,4}\W{2,4}\S{2,4}\D{2,4}");
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::slot::Timestamp;
 pub const SILENCES_CAPACITY: usize = 1_000;
 /// Most matchers of a silence.
 pub const MATCHERS_CAPACITY: usize = 32;
-/// Most bytes of a comment, a name, or a matcher.
-pub const TEXT_BYTES: usize = 4_096;
+/// Most bytes of a comment, a name, or a matcher: a thousand letters of any script, and a label's name.
+pub const TEXT_BYTES: usize = 8_192;
 /// How long an expired silence is kept, as Alertmanager does.
 const RETENTION: Duration = Duration::from_secs(120 * 3_600);
 

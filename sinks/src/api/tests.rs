@@ -162,6 +162,11 @@ async fn a_silence_is_made_read_and_ended() {
     let json_type = [("Content-Type", "application/json")];
     let made = served.send("POST", "/api/v1/silences", &json_type, &body.to_string()).await;
     assert_eq!(made.status, 201, "{}", made.body);
+    for nothing in [" ", "\u{85}", "\u{feff}"] {
+        let mut said = body.clone();
+        said["comment"] = json!(nothing);
+        assert_eq!(served.send("POST", "/api/v1/silences", &json_type, &said.to_string()).await.status, 422);
+    }
     let path = format!("/api/v1/silences/{}", made.json()["id"].as_str().expect("an id"));
     assert_eq!(served.get(&path).await.json()["state"], json!("active"));
     assert_eq!(served.send("DELETE", &path, &[], "").await.json()["state"], json!("expired"));

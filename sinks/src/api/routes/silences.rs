@@ -128,10 +128,10 @@ pub(in crate::api) struct SilenceBody {
     #[serde(deserialize_with = "whole_number")]
     duration_seconds: u64,
     /// Who wants it.
-    #[schema(min_length = 1, max_length = 200, pattern = "\\S")]
+    #[schema(min_length = 1, max_length = 200, pattern = "[^\\s\\u0085]")]
     created_by: String,
     /// Why.
-    #[schema(min_length = 1, max_length = 1_000, pattern = "\\S")]
+    #[schema(min_length = 1, max_length = 1_000, pattern = "[^\\s\\u0085]")]
     comment: String,
 }
 
@@ -154,6 +154,10 @@ impl SilenceBody {
         }
         for (field, text, most) in [("created_by", &self.created_by, 200), ("comment", &self.comment, 1_000)]
         {
+            // U+FEFF is a space to JSON Schema, if not to Unicode.
+            if text.chars().all(|letter| letter.is_whitespace() || letter == '\u{feff}') {
+                return Err(invalid(field, "it says nothing"));
+            }
             if text.chars().count() > most {
                 return Err(invalid(field, &format!("it has more than {most} characters")));
             }
