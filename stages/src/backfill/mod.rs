@@ -1,22 +1,22 @@
-//! `rpc_blocks`: ranges of slots from an RPC node, in order, as a source of whole blocks.
+//! `rpc_blocks`: ranges of slots from RPC nodes, in order, as a source of whole blocks.
 //!
-//! In: nothing but the node's answers. Out: an [`Item::Begin`](crate::batch::Item::Begin), then the finalized block of
+//! In: nothing but the nodes' answers. Out: an [`Item::Begin`](crate::batch::Item::Begin), then the finalized block of
 //! each slot in rising order, each vouched for as finalized, in the very frames that a live stream would have brought
 //! ([`crate::recovery::convert`]). Behind the last block of a stretch comes the first one beyond it, which proves the
 //! stretch's end. A pipeline is backfilled by this source in the place of its live ones.
 //!
 //! ```text
-//!            ┌── planner (pure) ──┐           at most `max_in_flight` questions at a time, fewer while the node
-//!   answers  │  list, fetch, link │ asks      pushes back; each is a task of a JoinSet that the source owns
+//!            ┌── planner (pure) ──┐           at most `max_in_flight` questions at a time, fewer while the nodes
+//!   answers  │  list, fetch, link │ asks      push back; each is a task of a JoinSet that the source owns
 //!     ┌──────┘                    └─────┐
-//!     └───── RpcFetcher: rate limit ◄───┘     blocks that came early wait: at most four times `max_in_flight`
+//!     └── RpcPool: each node's limit ◄──┘     blocks that wait for others, or to be taken: at most four times
+//!                                             `max_in_flight`; while one is sent, answers go on coming in
 //! ```
 //!
 //! A slot is skipped when the parent link of a finalized block passes over it, and for no other reason: lists of slots
 //! are hints, errors prove nothing. What can't be had is a hole: it is reported, the rest of its commit range is not
 //! fetched, and the source goes on behind that.
 
-mod concurrency;
 mod maker;
 mod options;
 mod plan;
@@ -26,4 +26,4 @@ mod source;
 pub use maker::BlockMaker;
 pub(crate) use options::range_problems;
 pub use options::{RpcBlocksOptions, SlotRange};
-pub use plan::{Answer, Ask, Bounds, Failure, FailureKind, Planner};
+pub use plan::{Answer, Ask, Bounds, Failure, FailureKind, Planner, Room};

@@ -7,7 +7,7 @@ use super::maker::BlockMaker;
 use super::plan::Bounds;
 use super::source::RpcBlocks;
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
-use crate::recovery::rpc::RpcOptions;
+use crate::recovery::pool::RpcList;
 use crate::slot::{SLOTS_PER_EPOCH, Slot};
 use crate::stage::Flow;
 use crate::yellowstone::filters::{Selection, TransactionFilterOptions};
@@ -33,12 +33,12 @@ impl SlotRange {
     }
 }
 
-/// Ranges of slots from an RPC node, whole and final, in order; the source ends behind the last one.
+/// Ranges of slots from RPC nodes, whole and final, in order; the source ends behind the last one.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RpcBlocksOptions {
-    /// The RPC node, as in `recovery`. Its `requests_per_second` bounds how fast this goes.
-    pub rpc: RpcOptions,
+    /// The RPC node or nodes, as in `recovery`. Their `requests_per_second` bound how fast this goes.
+    pub rpc: RpcList,
     /// The slots, as `[{ first = 100, last = 199 }]`: rising, without overlap.
     pub ranges: Vec<SlotRange>,
     /// The transactions that sinks get: all, or those that match filters, as in `yellowstone`. Default all.
@@ -48,6 +48,9 @@ pub struct RpcBlocksOptions {
     /// Parquet sink's.
     #[serde(default = "default_commit_slots")]
     pub commit_slots: u64,
+    /// Requests under way at a time, at all nodes together. Default: as many as their own `max_in_flight` allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<usize>,
     /// Tries before a slot is called a hole. Default 5: some ten seconds.
     #[serde(default = "default_max_retries")]
     pub max_retries: u32,
@@ -74,11 +77,12 @@ fn default_max_holes() -> u64 {
 }
 
 impl RpcBlocksOptions {
-    /// The defaults, for these ranges from this node.
-    pub fn new(rpc: RpcOptions, ranges: Vec<SlotRange>) -> Self {
+    /// The defaults, for these ranges from these nodes.
+    pub fn new(rpc: impl Into<RpcList>, ranges: Vec<SlotRange>) -> Self {
         Self {
-            rpc,
+            rpc: rpc.into(),
             ranges,
+            max_in_flight: None,
             transactions: everything(),
             commit_slots: default_commit_slots(),
             max_retries: default_max_retries(),
@@ -87,9 +91,10 @@ impl RpcBlocksOptions {
     }
 
     fn bounds(&self) -> Bounds {
+        let all = self.rpc.nodes().iter().map(|node| node.max_in_flight).sum();
         Bounds {
             commit_slots: self.commit_slots,
-            max_in_flight: self.rpc.max_in_flight,
+            max_in_flight: self.max_in_flight.unwrap_or(all),
             max_retries: self.max_retries,
             max_holes: self.max_holes,
         }
@@ -119,13 +124,17 @@ impl Component for RpcBlocksOptions {
     const ACCEPTS: Accepts = Accepts::Nothing;
     const EMITS: Emits = Emits::Only(Flow::Blocks);
     const SUMMARY: &'static str =
-        "fetches ranges of final slots from an RPC node, and ends; `sluice backfill` uses it";
+        "fetches ranges of final slots from RPC nodes, and ends; `sluice backfill` uses it";
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = range_problems(&self.ranges).into_iter().collect();
-        for mut problem in self.rpc.problems() {
-            problem.option = format!("rpc.{}", problem.option);
-            problems.push(problem);
+        problems.extend(self.rpc.problems());
+        if self.max_in_flight == Some(0) {
+            problems.push(Problem {
+                option: "max_in_flight".to_owned(),
+                message: "must be more than zero".to_owned(),
+                help: "leave it out for what the nodes allow".to_owned(),
+            });
         }
         if self.commit_slots == 0 || !SLOTS_PER_EPOCH.is_multiple_of(self.commit_slots) {
             problems.push(Problem {
@@ -151,6 +160,7 @@ impl Component for RpcBlocksOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recovery::rpc::RpcOptions;
 
     fn options(ranges: &[(Slot, Slot)]) -> RpcBlocksOptions {
         let ranges = ranges.iter().map(|&(first, last)| SlotRange { first, last }).collect();
@@ -169,9 +179,10 @@ mod tests {
     #[test]
     fn the_nodes_options_are_checked_in_their_place() {
         let mut options = options(&[(0, 9)]);
-        options.rpc = RpcOptions::new("ftp://host");
+        options.rpc = RpcOptions::new("ftp://host").into();
+        options.max_in_flight = Some(0);
         options.commit_slots = 7;
         let problems: Vec<String> = options.problems().into_iter().map(|problem| problem.option).collect();
-        assert_eq!(problems, ["rpc.url", "commit_slots"]);
+        assert_eq!(problems, ["rpc.url", "max_in_flight", "commit_slots"]);
     }
 }

@@ -11,13 +11,15 @@
 //!                         └ asked for first: it holds up all others
 //! ```
 
+mod failures;
+mod question;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand::rngs::SmallRng;
 
-use super::concurrency::Concurrency;
+pub use self::question::{Answer, Ask, Bounds, Failure, FailureKind, Room};
 use super::options::SlotRange;
 use super::search::{Search, State, backoff};
 use crate::block::Block;
@@ -33,84 +35,8 @@ const BEYOND_SLOTS: u64 = 32;
 /// Blocks that may wait, as a multiple of the questions under way. The memory budget bounds their bytes.
 const WINDOW_ROUNDS: usize = 4;
 
-/// Tries of a slot that the node calls skipped while no later block tells, as a multiple of `max_retries`.
-const PATIENCE_WITH_CLAIMS: u32 = 4;
-
 /// Looks for a block between the end of a stretch and the tip before the stretch is called unfinished.
 const MAX_LOOKS_BEYOND: u32 = 3;
-
-/// How long the node may be silent before the backfill ends: longer than a restart. What is there stays.
-const MAX_SILENCE: Duration = Duration::from_secs(120);
-
-/// A question for the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Ask {
-    /// The newest finalized slot.
-    Tip,
-    /// Which slots have a block.
-    List {
-        /// The first slot.
-        first: Slot,
-        /// The last.
-        last: Slot,
-    },
-    /// The block of a slot.
-    Block(Slot),
-}
-
-/// What came of a question.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// The newest finalized slot.
-    Tip(Slot),
-    /// The slots with a block.
-    Slots(Vec<Slot>),
-    /// The block.
-    Block(Arc<Block>),
-    /// It failed.
-    Failed(Failure),
-}
-
-/// Why a question failed.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// Whose fault it is.
-    pub kind: FailureKind,
-    /// What was said.
-    pub reason: String,
-    /// When to come back at the earliest, if that is known.
-    pub retry_after: Option<Duration>,
-}
-
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureKind {
-    /// The node wants to be asked less, or is left alone for a while.
-    Pushback,
-    /// The node did not answer.
-    Silence,
-    /// The node calls the slot skipped, which proves nothing.
-    ClaimedSkipped,
-    /// What came is not what was asked for.
-    Slot,
-    /// The node does not have it any more.
-    Gone,
-    /// The node refuses.
-    Refused,
-}
-
-/// How much is asked for, and how often.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Slots that stand and fall together.
-    pub commit_slots: u64,
-    /// Questions under way at a time, at most.
-    pub max_in_flight: usize,
-    /// Tries before a slot is called a hole.
-    pub max_retries: u32,
-    /// Holes before the backfill ends.
-    pub max_holes: u64,
-}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -146,7 +72,6 @@ pub struct Planner {
     ready: VecDeque<Arc<Block>>,
     events: Vec<Event>,
     in_flight: usize,
-    concurrency: Concurrency,
     answered_at: Timestamp,
     fatal: Option<String>,
     random: SmallRng,
@@ -166,7 +91,6 @@ impl Planner {
             ready: VecDeque::new(),
             events: Vec::new(),
             in_flight: 0,
-            concurrency: Concurrency::new(bounds.max_in_flight),
             answered_at: now,
             fatal: None,
             random,
@@ -196,18 +120,18 @@ impl Planner {
         std::mem::take(&mut self.events)
     }
 
-    /// The next question, if there is one and room for it. Without `has_room` in memory only the block that all others
-    /// wait for is asked for.
-    pub fn next_ask(&mut self, now: Timestamp, has_room: bool) -> Option<Ask> {
+    /// The next question, if there is one and room for it. Without memory only the block that all others wait for is asked
+    /// for.
+    pub fn next_ask(&mut self, now: Timestamp, room: Room) -> Option<Ask> {
         let stretch = *self.stretches.front()?;
-        if self.in_flight >= self.concurrency.allowed() || self.fatal.is_some() {
+        if self.in_flight >= room.questions.min(self.bounds.max_in_flight) || self.fatal.is_some() {
             return None;
         }
         let ask = match self.tip {
             None => self.list_due(now).then_some(Ask::Tip),
             Some(tip) => {
                 let list = self.next_list(stretch, tip, now);
-                list.or_else(|| self.next_search(now, has_room).map(Ask::Block))
+                list.or_else(|| self.next_search(now, room.memory).map(Ask::Block))
             }
         }?;
         match ask {
@@ -254,11 +178,10 @@ impl Planner {
         show(Metric::new("backfill_pushbacks_total", self.counters.pushbacks));
         show(Metric::new("backfill_waiting_blocks", waiting as u64));
         show(Metric::new("backfill_in_flight", self.in_flight as u64));
-        show(Metric::new("backfill_concurrency", self.concurrency.allowed() as u64));
         show(Metric::new("holes", self.counters.holes));
     }
 
-    /// Blocks that may wait for an earlier one: as many as come while one that failed is waited for.
+    /// Blocks that may wait for an earlier one, or to be taken: as many as come while one that failed is tried again.
     fn window(&self) -> usize {
         self.bounds.max_in_flight.saturating_mul(WINDOW_ROUNDS).max(2)
     }
@@ -283,15 +206,15 @@ impl Planner {
         Some(Ask::List { first: next, last: tip.min(end).min(next.saturating_add(LIST_SLOTS - 1)) })
     }
 
-    fn next_search(&self, now: Timestamp, has_room: bool) -> Option<Slot> {
-        let within = if has_room { self.window() } else { 1 };
+    fn next_search(&self, now: Timestamp, has_memory: bool) -> Option<Slot> {
+        // Blocks that were let out and not taken wait, too.
+        let within = if has_memory { self.window().saturating_sub(self.ready.len()) } else { 1 };
         let mut within = self.searches.iter().take(within);
         within.find(|(_, search)| search.is_due(now)).map(|(&slot, _)| slot)
     }
 
     fn on_answered(&mut self, now: Timestamp) {
         self.answered_at = now;
-        self.concurrency.on_answer();
     }
 
     fn on_listed(&mut self, now: Timestamp, first: Slot, last: Slot, slots: &[Slot]) {
@@ -361,106 +284,6 @@ impl Planner {
     fn is_wanted_as_parent(&self, parent: Slot, child: Slot) -> bool {
         let first = self.stretches.front().map_or(Slot::MAX, |stretch| stretch.first);
         child != 0 && parent >= first && self.tail.is_none_or(|(tail, _)| parent > tail)
-    }
-
-    fn on_failed(&mut self, now: Timestamp, ask: Ask, failure: Failure) {
-        self.counters.failures += 1;
-        match failure.kind {
-            FailureKind::Pushback | FailureKind::Silence => {
-                self.counters.pushbacks += u64::from(failure.kind == FailureKind::Pushback);
-                self.concurrency.on_pushback(now);
-            }
-            // The node is there, and that is what it says.
-            _ => self.answered_at = now,
-        }
-        if now.since(self.answered_at) > MAX_SILENCE {
-            self.fatal = Some(format!(
-                "the RPC node has not answered for {} s: {}; what is there stays, start again when it is back",
-                MAX_SILENCE.as_secs(),
-                failure.reason
-            ));
-        }
-        let Failure { kind, reason, retry_after } = failure;
-        match ask {
-            Ask::Block(slot) => self.on_try_failed(now, slot, kind, reason, retry_after),
-            Ask::Tip | Ask::List { .. } => self.on_list_failed(now, kind, &reason, retry_after),
-        }
-    }
-
-    fn on_list_failed(&mut self, now: Timestamp, kind: FailureKind, reason: &str, retry: Option<Duration>) {
-        self.listing.in_flight = false;
-        self.listing.attempts += 1;
-        let gone = matches!(kind, FailureKind::Gone | FailureKind::Refused);
-        if gone && self.listing.attempts > self.bounds.max_retries {
-            self.fatal = Some(format!("the RPC node lists no slots: {reason}"));
-        }
-        let wait = backoff(self.listing.attempts, &mut self.random);
-        self.listing.due = now.after(wait.max(retry.unwrap_or_default()));
-    }
-
-    fn on_try_failed(
-        &mut self,
-        now: Timestamp,
-        slot: Slot,
-        kind: FailureKind,
-        reason: String,
-        retry: Option<Duration>,
-    ) {
-        let answered_at = self.answered_at;
-        let Some(search) = self.searches.get_mut(&slot) else { return };
-        let answers_others = match search.state {
-            State::InFlight { since } => answered_at > since,
-            State::Due(_) | State::Arrived(_) => false,
-        };
-        let counts = match kind {
-            FailureKind::Pushback => false,
-            // A node that is away says nothing of the slot; one that answers all other questions does.
-            FailureKind::Silence => answers_others,
-            _ => true,
-        };
-        search.attempts += u32::from(counts);
-        let wait = backoff(search.attempts, &mut self.random);
-        search.state = State::Due(now.after(wait.max(retry.unwrap_or_default())));
-        let attempts = search.attempts;
-        if self.stretches.front().is_some_and(|stretch| slot > stretch.last) && !self.listing.in_flight {
-            self.listing.next = slot.saturating_add(1);
-        }
-        if counts && self.is_lost(slot, kind, attempts) {
-            self.open_hole(now, slot, reason);
-        }
-    }
-
-    /// Whether a slot is given up. One that the node calls skipped may be just that, which the next block will tell.
-    fn is_lost(&self, slot: Slot, kind: FailureKind, attempts: u32) -> bool {
-        let mut later = self.searches.range(slot.saturating_add(1)..);
-        let is_named = later.next().is_some_and(|(_, search)| search.block().is_some());
-        let patience = if is_named { 1 } else { PATIENCE_WITH_CLAIMS };
-        match kind {
-            FailureKind::Gone => true,
-            FailureKind::ClaimedSkipped => attempts > self.bounds.max_retries.saturating_mul(patience),
-            _ => attempts > self.bounds.max_retries,
-        }
-    }
-
-    /// Gives up the commit range of `slot` and goes on behind it.
-    fn open_hole(&mut self, now: Timestamp, slot: Slot, reason: String) {
-        let Some(stretch) = self.stretches.front_mut() else { return };
-        let within = slot.min(stretch.last);
-        let last = within - within % self.bounds.commit_slots + (self.bounds.commit_slots - 1);
-        let begun = self.tail.map_or(stretch.first, |(tail, _)| tail + 1);
-        self.events.push(Event::HoleOpened { slot, reason: reason.clone() });
-        self.counters.holes += 1;
-        self.counters.settled_slots += last.min(stretch.last).saturating_sub(begun) + 1;
-        if self.counters.holes >= self.bounds.max_holes {
-            self.fatal = Some(format!("{} holes, the last one because {reason}", self.counters.holes));
-        }
-        if last >= stretch.last {
-            return self.end_stretch(now);
-        }
-        stretch.first = last + 1;
-        self.tail = None;
-        self.searches = self.searches.split_off(&(last + 1));
-        self.listing.next = self.listing.next.max(last + 1);
     }
 
     /// Lets out what is linked to what went out, and looks whether the stretch is over.

@@ -9,8 +9,9 @@ use rand::rngs::SmallRng;
 use crate::block::Block;
 use crate::slot::Timestamp;
 
-/// The first wait between two tries.
-const MIN_BACKOFF: Duration = Duration::from_millis(250);
+/// The first wait between two tries, which is quadrupled each time. Most failures are over at once, and all later blocks
+/// wait for this one; those that are not need the long waits, of which five tries have some ten seconds.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The longest wait between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -56,6 +57,6 @@ impl Search {
 
 /// Exponential backoff with jitter; at least a quarter of the full wait, so that no node is hammered by unlucky draws.
 pub(super) fn backoff(attempts: u32, random: &mut SmallRng) -> Duration {
-    let full = MIN_BACKOFF.saturating_mul(1 << attempts.min(16)).min(MAX_BACKOFF);
+    let full = MIN_BACKOFF.saturating_mul(1 << (2 * attempts.saturating_sub(1).min(8))).min(MAX_BACKOFF);
     full.mul_f64(random.random_range(0.25..=1.0))
 }

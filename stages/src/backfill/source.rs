@@ -11,11 +11,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::maker::BlockMaker;
 use super::options::SlotRange;
-use super::plan::{Answer, Ask, Bounds, Failure, FailureKind, Planner};
+use super::plan::{Answer, Ask, Bounds, Failure, FailureKind, Planner, Room};
 use crate::batch::Item;
-use crate::edge::Outbox;
+use crate::edge::{Closed, Outbox};
 use crate::node::{NodeContext, NodeError, Source};
-use crate::recovery::rpc::{FetchError, RpcFetcher, RpcOptions};
+use crate::recovery::pool::{RpcList, RpcPool};
+use crate::recovery::rpc::FetchError;
 use crate::slot::{Commitment, Slot};
 
 /// How often the planner looks for what has become due.
@@ -23,14 +24,14 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// The source.
 pub(super) struct RpcBlocks {
-    rpc: RpcOptions,
+    rpc: RpcList,
     ranges: Vec<SlotRange>,
     bounds: Bounds,
     maker: BlockMaker,
 }
 
 impl RpcBlocks {
-    pub(super) fn new(rpc: RpcOptions, ranges: Vec<SlotRange>, bounds: Bounds, maker: BlockMaker) -> Self {
+    pub(super) fn new(rpc: RpcList, ranges: Vec<SlotRange>, bounds: Bounds, maker: BlockMaker) -> Self {
         Self { rpc, ranges, bounds, maker }
     }
 }
@@ -47,7 +48,7 @@ impl Source for RpcBlocks {
 
 /// What all questions share.
 struct Asker {
-    rpc: RpcFetcher,
+    rpc: RpcPool,
     maker: Arc<BlockMaker>,
     budget: Arc<crate::budget::Budget>,
     clock: crate::node::Clock,
@@ -57,30 +58,33 @@ struct Loop {
     planner: Planner,
     asker: Arc<Asker>,
     asks: JoinSet<(Ask, Answer)>,
-    outbox: Outbox,
+    outbox: Arc<Outbox>,
+    /// The batch on its way out. While it waits for room, answers go on coming in.
+    sending: Option<BoxFuture<'static, Result<(), Closed>>>,
     context: NodeContext,
-    first: Slot,
 }
 
 impl Loop {
     fn try_new(source: RpcBlocks, outbox: Outbox, context: NodeContext) -> Result<Self, NodeError> {
         let RpcBlocks { rpc, ranges, bounds, maker } = source;
         let rpc =
-            RpcFetcher::try_new(&rpc, context.clock).map_err(|error| NodeError::Fatal(error.to_string()))?;
+            RpcPool::try_new(&rpc, context.clock).map_err(|error| NodeError::Fatal(error.to_string()))?;
         let first = ranges.first().map_or(0, |range| range.first);
         let now = context.clock.now();
         let planner = Planner::new(bounds, ranges, now, SmallRng::seed_from_u64(now.0));
         let (budget, clock) = (Arc::clone(&context.budget), context.clock);
         let asker = Arc::new(Asker { rpc, maker: Arc::new(maker), budget, clock });
-        Ok(Self { planner, asker, asks: JoinSet::new(), outbox, context, first })
+        let mut this =
+            Self { planner, asker, asks: JoinSet::new(), outbox: Arc::new(outbox), sending: None, context };
+        this.send(Item::Begin(first));
+        Ok(this)
     }
 
     async fn run(mut self) -> Result<(), NodeError> {
-        self.outbox.send(vec![Item::Begin(self.first)]).await?;
         let stop = self.context.stop.clone();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.planner.is_done() {
+        while !self.planner.is_done() || self.sending.is_some() {
             self.start_asks();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -89,13 +93,19 @@ impl Loop {
                         ended.map_err(|error| NodeError::Fatal(format!("a fetch panicked: {error}")))?;
                     self.planner.on_answer(self.context.clock.now(), ask, answer);
                 }
+                sent = sent(&mut self.sending) => {
+                    self.sending = None;
+                    sent?;
+                }
                 _ = ticks.tick() => self.show_metrics(),
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                flushed = self.flush() => flushed?,
+            for event in self.planner.take_events() {
+                self.context.events.report(event);
             }
-            if let Some(reason) = self.planner.fatal() {
+            self.send_next();
+            if let Some(reason) = self.planner.fatal()
+                && self.sending.is_none()
+            {
                 return Err(NodeError::Fatal(reason.to_owned()));
             }
         }
@@ -104,27 +114,42 @@ impl Loop {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), NodeError> {
-        for event in self.planner.take_events() {
-            self.context.events.report(event);
+    fn send_next(&mut self) {
+        if self.sending.is_none()
+            && let Some(block) = self.planner.next_block()
+        {
+            self.send(Item::Block(block));
         }
-        while let Some(block) = self.planner.next_block() {
-            self.outbox.send(vec![Item::Block(block)]).await?;
-        }
-        Ok(())
+    }
+
+    fn send(&mut self, item: Item) {
+        let outbox = Arc::clone(&self.outbox);
+        self.sending = Some(Box::pin(async move { outbox.send(vec![item]).await }));
     }
 
     fn start_asks(&mut self) {
         let budget = &self.context.budget;
-        let has_room = budget.used_bytes() < budget.limit_bytes();
-        while let Some(ask) = self.planner.next_ask(self.context.clock.now(), has_room) {
+        let memory = budget.used_bytes() < budget.limit_bytes();
+        let room = Room { questions: self.asker.rpc.concurrency_limit(), memory };
+        while let Some(ask) = self.planner.next_ask(self.context.clock.now(), room) {
             let asker = Arc::clone(&self.asker);
             self.asks.spawn(async move { (ask, asker.ask(ask).await) });
         }
     }
 
     fn show_metrics(&self) {
-        self.context.metrics.show(|show| self.planner.metrics(show));
+        self.context.metrics.show(|show| {
+            self.planner.metrics(show);
+            self.asker.rpc.metrics(show);
+        });
+    }
+}
+
+/// What became of the batch on its way, as soon as there is one and that is known.
+async fn sent(sending: &mut Option<BoxFuture<'static, Result<(), Closed>>>) -> Result<(), Closed> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
     }
 }
 

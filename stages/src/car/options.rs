@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use sluice_config::secret::Secret;
 
 use super::feed::Feed;
+use super::root::CarRoot;
 use super::source::Car;
 use crate::backfill::{BlockMaker, SlotRange, range_problems};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
-use crate::recovery::rpc::RpcOptions;
+use crate::recovery::pool::RpcList;
 use crate::stage::Flow;
 use crate::yellowstone::filters::{Selection, TransactionFilterOptions};
 use crate::yellowstone::options::union;
@@ -25,10 +26,14 @@ pub struct CarOptions {
     /// Where the file is served, in ranges. Either this or `path`. It is never shown, since it may hold a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Secret>,
-    /// The RPC node that is asked for the first block of the archive, whose parent's blockhash is not in it, and for the
+    /// The root that was published for the epoch, `"bafyrei…"`: an archive with another one is refused. Default: the one
+    /// that the file names itself, so that damage is told, but not a forgery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<CarRoot>,
+    /// The RPC node, or nodes, asked for the first block of the archive, whose parent's blockhash is not in it, and for the
     /// one behind its last. Default: none; then the first and the last file stay holes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rpc: Option<RpcOptions>,
+    pub rpc: Option<RpcList>,
     /// The slots that are wanted, as in `rpc_blocks`. Default: all that are in the archive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<SlotRange>,
@@ -48,6 +53,7 @@ impl CarOptions {
         Self {
             path: (!is_url).then(|| PathBuf::from(place)),
             url: is_url.then(|| Secret::new(place)),
+            root: None,
             rpc: None,
             ranges: Vec::new(),
             transactions: everything(),
@@ -90,10 +96,7 @@ impl Component for CarOptions {
         if !self.ranges.is_empty() {
             problems.extend(range_problems(&self.ranges));
         }
-        for mut problem in self.rpc.iter().flat_map(RpcOptions::problems) {
-            problem.option = format!("rpc.{}", problem.option);
-            problems.push(problem);
-        }
+        problems.extend(self.rpc.iter().flat_map(RpcList::problems));
         problems
     }
 
@@ -106,7 +109,7 @@ impl Component for CarOptions {
             (None, None) => return Err(BuildError::Other("there is no archive".to_owned())),
         };
         let feed = feed.map_err(|error| BuildError::Other(error.to_string()))?;
-        Ok(Node::Source(Box::new(Car::new(feed, self.rpc, self.ranges, maker))))
+        Ok(Node::Source(Box::new(Car::new(feed, self.root, self.rpc, self.ranges, maker))))
     }
 }
 

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use super::accumulator::{Accumulator, CarError, RawBlock};
 use super::convert;
 use super::feed::Feed;
+use super::root::CarRoot;
 use super::section::Sections;
 use crate::backfill::{BlockMaker, SlotRange};
 use crate::batch::Item;
@@ -16,7 +17,8 @@ use crate::block::Block;
 use crate::budget::Budget;
 use crate::edge::{Closed, Outbox};
 use crate::node::{Clock, NodeContext, NodeError, Source};
-use crate::recovery::rpc::{FetchError, RpcFetcher, RpcOptions};
+use crate::recovery::pool::{RpcList, RpcPool};
+use crate::recovery::rpc::FetchError;
 use crate::slot::{Commitment, Hash, Slot};
 use crate::stage::{Event, Metric};
 
@@ -30,7 +32,8 @@ const TRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The source.
 pub(super) struct Car {
     feed: Feed,
-    rpc: Option<RpcOptions>,
+    root: Option<CarRoot>,
+    rpc: Option<RpcList>,
     ranges: Vec<SlotRange>,
     maker: BlockMaker,
 }
@@ -38,11 +41,12 @@ pub(super) struct Car {
 impl Car {
     pub(super) fn new(
         feed: Feed,
-        rpc: Option<RpcOptions>,
+        root: Option<CarRoot>,
+        rpc: Option<RpcList>,
         ranges: Vec<SlotRange>,
         maker: BlockMaker,
     ) -> Self {
-        Self { feed, rpc, ranges, maker }
+        Self { feed, root, rpc, ranges, maker }
     }
 }
 
@@ -68,11 +72,15 @@ enum Found {
     Block(Arc<Block>),
     /// The first block, which does not say what it follows.
     First(Slot),
+    /// A block of which something is missing or can't be read.
+    Unreadable(Slot, String),
 }
 
 /// The part that works beside the async threads.
 struct Reader {
     sections: Sections,
+    /// The published root, until the file's was held against it.
+    wanted_root: Option<CarRoot>,
     accumulator: Accumulator,
     maker: BlockMaker,
     ranges: Vec<SlotRange>,
@@ -86,11 +94,20 @@ impl Reader {
         self.sections.push(chunk);
         let mut found = Vec::new();
         while let Some(section) = self.sections.next()? {
+            self.check_root()?;
             if let Some(raw) = self.accumulator.accept(section)? {
                 found.extend(self.found(&raw)?);
             }
         }
         Ok(found)
+    }
+
+    fn check_root(&mut self) -> Result<(), CarError> {
+        let found = self.sections.root().map(CarRoot::of);
+        match (self.wanted_root.take(), found) {
+            (Some(wanted), Some(found)) if wanted != found => Err(CarError::Root { found, wanted }),
+            _ => Ok(()),
+        }
     }
 
     fn found(&mut self, raw: &RawBlock) -> Result<Option<Found>, CarError> {
@@ -102,7 +119,10 @@ impl Reader {
         let Some(parent_blockhash) = raw.parent_blockhash else { return Ok(Some(Found::First(slot))) };
         let frames = convert::frames(raw, parent_blockhash);
         let block = frames.and_then(|frames| self.maker.make(slot, frames, self.clock.now(), &self.budget));
-        block.map(|block| Some(Found::Block(Arc::new(block)))).map_err(|what| CarError::Block { slot, what })
+        Ok(Some(match block {
+            Ok(block) => Found::Block(Arc::new(block)),
+            Err(what) => Found::Unreadable(slot, what),
+        }))
     }
 
     fn end(&self) -> Result<(), CarError> {
@@ -126,7 +146,7 @@ struct Counters {
 
 struct Run {
     feed: Feed,
-    rpc: Option<RpcFetcher>,
+    rpc: Option<RpcPool>,
     /// Away only while a blocking thread has it.
     reader: Option<Box<Reader>>,
     outbox: Outbox,
@@ -138,12 +158,13 @@ struct Run {
 
 impl Run {
     fn try_new(car: Car, outbox: Outbox, context: NodeContext) -> Result<Self, NodeError> {
-        let Car { feed, rpc, ranges, maker } = car;
-        let rpc = rpc.map(|options| RpcFetcher::try_new(&options, context.clock));
+        let Car { feed, root, rpc, ranges, maker } = car;
+        let rpc = rpc.map(|options| RpcPool::try_new(&options, context.clock));
         let rpc = rpc.transpose().map_err(|error| NodeError::Fatal(error.to_string()))?;
         let begin = ranges.first().map(|range| range.first);
         let reader = Reader {
             sections: Sections::default(),
+            wanted_root: root,
             accumulator: Accumulator::default(),
             maker,
             ranges,
@@ -162,6 +183,7 @@ impl Run {
                 match found {
                     Found::Block(block) => self.send(block).await?,
                     Found::First(slot) => self.on_first(slot).await?,
+                    Found::Unreadable(slot, what) => self.hole(slot, format!("in the archive: {what}")),
                 }
             }
             self.show_metrics();

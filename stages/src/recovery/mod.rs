@@ -21,7 +21,6 @@ pub mod plan;
 pub mod pool;
 pub mod replay;
 pub mod rpc;
-mod sender;
 
 use std::sync::Arc;
 use std::time::Duration;

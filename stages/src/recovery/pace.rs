@@ -50,9 +50,14 @@ impl RateLimit {
 
     /// Reserves the next place and returns how long to wait for it.
     pub fn reserve(&mut self, now: Timestamp) -> Duration {
-        let due = self.due.max(now);
-        self.due = due.after(self.interval);
-        due.since(now).saturating_sub(self.tolerance)
+        let wait = self.wait(now);
+        self.due = self.due.max(now).after(self.interval);
+        wait
+    }
+
+    /// How long a request would wait that reserved its place now.
+    pub fn wait(&self, now: Timestamp) -> Duration {
+        self.due.max(now).since(now).saturating_sub(self.tolerance)
     }
 
     /// Nothing may be sent for `wait`: the server said so.

@@ -10,7 +10,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::rpc::{FetchError, FetchedBlock, RpcFetcher, RpcOptions};
+use super::rpc::{FetchError, FetchedBlock, Offer, RpcCounts, RpcFetcher, RpcOptions, Standing};
 use crate::component::Problem;
 use crate::node::Clock;
 use crate::slot::{Commitment, Slot};
@@ -110,6 +110,7 @@ impl JsonSchema for RpcList {
 /// Asks several RPC nodes.
 pub struct RpcPool {
     nodes: Vec<RpcFetcher>,
+    clock: Clock,
 }
 
 impl RpcPool {
@@ -119,7 +120,7 @@ impl RpcPool {
     /// If the system's TLS can't be set up, or a header is not usable.
     pub fn try_new(list: &RpcList, clock: Clock) -> Result<Self, FetchError> {
         let nodes = list.nodes().iter().map(|options| RpcFetcher::try_new(options, clock));
-        Ok(Self { nodes: nodes.collect::<Result<_, _>>()? })
+        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, clock })
     }
 
     /// See [`RpcFetcher::blocks`].
@@ -151,15 +152,36 @@ impl RpcPool {
         self.ask(|node| node.slot(commitment)).await
     }
 
+    /// See [`RpcFetcher::block_time`].
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what the most telling of the nodes said.
+    pub async fn block_time(&self, slot: Slot) -> Result<Option<i64>, FetchError> {
+        self.ask(|node| node.block_time(slot)).await
+    }
+
+    /// The most requests at a time that the nodes seem to bear that are well; one, which finds out, if none is.
+    pub fn concurrency_limit(&self) -> usize {
+        let bears = |node: &RpcFetcher| {
+            let standing = node.standing();
+            if standing.is_well() { standing.concurrency_limit() } else { 0 }
+        };
+        self.nodes.iter().map(bears).sum::<usize>().max(1)
+    }
+
     /// Shows what was counted of all nodes.
     pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
-        let sum = |one: fn(&RpcFetcher) -> u64| self.nodes.iter().map(one).sum::<u64>();
-        show(Metric::new("rpc_requests_total", sum(|node| node.counts().requests)));
-        show(Metric::new("rpc_errors_total", sum(|node| node.counts().errors)));
-        show(Metric::new("rpc_rate_limited_total", sum(|node| node.counts().rate_limited)));
-        show(Metric::new("rpc_concurrency_limit", sum(|node| node.concurrency_limit() as u64)));
-        show(Metric::new("rpc_in_flight", sum(|node| node.in_flight() as u64)));
-        show(Metric::new("rpc_resting", sum(|node| u64::from(!node.is_healthy()))));
+        let sum =
+            |one: fn(&Standing) -> u64| self.nodes.iter().map(|node| one(&node.standing())).sum::<u64>();
+        let counted = |one: fn(RpcCounts) -> u64| {
+            self.nodes.iter().map(|node| one(node.standing().counts())).sum::<u64>()
+        };
+        show(Metric::new("rpc_requests_total", counted(|counts| counts.requests)));
+        show(Metric::new("rpc_errors_total", counted(|counts| counts.errors)));
+        show(Metric::new("rpc_rate_limited_total", counted(|counts| counts.rate_limited)));
+        show(Metric::new("rpc_concurrency_limit", sum(|standing| standing.concurrency_limit() as u64)));
+        show(Metric::new("rpc_in_flight", sum(|standing| standing.in_flight() as u64)));
+        show(Metric::new("rpc_resting", sum(|standing| u64::from(!standing.is_well()))));
     }
 
     async fn ask<'n, T, F>(&'n self, request: impl Fn(&'n RpcFetcher) -> F) -> Result<T, FetchError>
@@ -180,23 +202,28 @@ impl RpcPool {
         Err(told.unwrap_or_else(|| FetchError::Transport("there is no rpc node".to_owned())))
     }
 
-    /// The cheaper of two nodes that are well, drawn at random; then the others, those that are well first.
     fn order(&self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
-        let loads: Vec<f64> = self.nodes.iter().map(RpcFetcher::load).collect();
-        order.sort_by(|&one, &other| {
-            let rests = |place: usize| !self.nodes[place].is_healthy();
-            rests(one).cmp(&rests(other)).then(loads[one].total_cmp(&loads[other]))
-        });
-        let well = self.nodes.iter().filter(|node| node.is_healthy()).count();
-        if well > 2 {
-            let draw = || rand::rng().random_range(0..well);
-            let first = draw().min(draw());
-            let chosen = order.remove(first);
-            order.insert(0, chosen);
-        }
-        order
+        let now = self.clock.now();
+        let offers: Vec<Offer> = self.nodes.iter().map(|node| node.standing().offer(now)).collect();
+        order(&offers, |count| rand::rng().random_range(0..count))
     }
+}
+
+/// The order in which nodes are asked: first the cheaper of two of the best ones, which `draw` draws from so many; then the
+/// others, those that have room before those that don't, and those that rest last.
+pub(crate) fn order(offers: &[Offer], mut draw: impl FnMut(usize) -> usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..offers.len()).collect();
+    order.sort_by(|&one, &other| offers[one].compare(&offers[other]));
+    let best = order.first().map_or(0, |&best| {
+        offers.iter().filter(|offer| offer.is_of_the_same_class_as(&offers[best])).count()
+    });
+    // Of two both are drawn.
+    if best > 2 {
+        let first = draw(best).min(draw(best));
+        let chosen = order.remove(first);
+        order.insert(0, chosen);
+    }
+    order
 }
 
 /// Which of several errors says most about what was asked for, and least about who was asked.
@@ -242,8 +269,30 @@ mod tests {
         let pool = RpcPool::try_new(&RpcList::from(nodes.to_vec()), Clock::start()).expect("valid options");
         let error = pool.slot(Commitment::Finalized).await.expect_err("nobody listens there");
         assert!(matches!(error, FetchError::Transport(_)), "{error}");
-        let asked = pool.nodes.iter().filter(|node| node.counts().errors == 1).count();
+        let asked = pool.nodes.iter().filter(|node| node.standing().counts().errors == 1).count();
         assert_eq!(asked, 3);
+    }
+
+    fn offer(rests: bool, is_full: bool, cost: f64) -> Offer {
+        Offer { rests, is_full, cost }
+    }
+
+    #[test]
+    fn of_two_nodes_with_room_the_cheaper_is_asked_first_and_those_without_come_later() {
+        let offers = [
+            offer(true, false, 1.0),
+            offer(false, true, 2.0),
+            offer(false, false, 9.0),
+            offer(false, false, 7.0),
+        ];
+        assert_eq!(order(&offers, |_| 0), [3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn of_many_nodes_two_are_drawn_and_the_cheaper_one_is_asked_first() {
+        let offers = [5.0, 4.0, 3.0, 2.0].map(|cost| offer(false, false, cost));
+        let mut draws = [3, 2].into_iter();
+        assert_eq!(order(&offers, |_| draws.next().expect("two draws")), [1, 3, 2, 0]);
     }
 
     #[tokio::test]

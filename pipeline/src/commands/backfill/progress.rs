@@ -51,7 +51,7 @@ impl Progress {
         let message = format!(
             "{rate:.1} slots/s  {} left  {} at a time  {} refused, {} failed  holes {}",
             time_left(left, rate),
-            watch.sum("backfill_concurrency"),
+            watch.sum("rpc_concurrency_limit"),
             watch.sum("backfill_pushbacks_total"),
             watch.sum("backfill_failures_total").saturating_sub(watch.sum("backfill_pushbacks_total")),
             watch.sum("holes"),

@@ -49,10 +49,16 @@ pub(crate) fn options_of<C: Component + 'static>(plan: &Plan) -> impl Iterator<I
         .filter_map(|node| Some((node.name.as_str(), node.options.as_any().downcast_ref::<C>()?)))
 }
 
-/// The RPC node that the pipeline's recovery asks; of several the first.
-pub(crate) fn rpc(plan: &Plan) -> Result<RpcOptions, RewriteError> {
+/// The RPC nodes that the pipeline's recoveries ask, each once.
+pub(crate) fn rpc(plan: &Plan) -> Result<RpcList, RewriteError> {
     let lists = options_of::<RecoveryOptions>(plan).filter_map(|(_, options)| options.rpc.as_ref());
-    lists.flat_map(RpcList::nodes).next().cloned().ok_or(RewriteError::NoRpc)
+    let mut nodes: Vec<RpcOptions> = Vec::new();
+    for node in lists.flat_map(RpcList::nodes) {
+        if nodes.iter().all(|known| known.url != node.url) {
+            nodes.push(node.clone());
+        }
+    }
+    if nodes.is_empty() { Err(RewriteError::NoRpc) } else { Ok(nodes.into()) }
 }
 
 /// The transactions that the pipeline's sources subscribe to, taken together.
@@ -88,6 +94,7 @@ where
     C: Component + Send + 'static,
 {
     let flows = flows(&plan);
+    let with_transactions = transactions(&plan) != Selection::Nothing;
     let kept: Vec<bool> = plan.nodes.iter().zip(&flows).map(|(node, flow)| is_kept(node, *flow)).collect();
     let left_out = plan.nodes.iter().zip(&kept).filter(|(node, kept)| node.role == Role::Sink && !**kept);
     let left_out: Vec<String> = left_out.map(|(node, _)| node.name.clone()).collect();
@@ -97,7 +104,7 @@ where
     for (node, kept) in plan.nodes.into_iter().zip(kept) {
         places.push(kept.then_some(nodes.len()));
         if kept {
-            nodes.push(moved(node, &places, start));
+            nodes.push(moved(node, &places, start, with_transactions));
         }
     }
     prune(&mut nodes);
@@ -145,7 +152,7 @@ fn source_node<C: Component + Send + 'static>(name: String, options: C) -> Optio
 }
 
 /// A node in its new place; what it read and is not there any more comes from the new source, which stands first.
-fn moved(mut node: PlanNode, places: &[Option<usize>], start: Slot) -> PlanNode {
+fn moved(mut node: PlanNode, places: &[Option<usize>], start: Slot, with_transactions: bool) -> PlanNode {
     let mut inputs: Vec<PlanEdge> = Vec::new();
     for edge in node.inputs {
         let from = places[edge.from].unwrap_or(0);
@@ -155,7 +162,8 @@ fn moved(mut node: PlanNode, places: &[Option<usize>], start: Slot) -> PlanNode 
     }
     node.inputs = inputs;
     if let Some(files) = node.options.as_any().downcast_ref::<ParquetOptions>() {
-        node.options = erase(ParquetOptions { start_slot: StartSlot::At(start), ..files.clone() });
+        let required = files.fillable(with_transactions);
+        node.options = erase(ParquetOptions { start_slot: StartSlot::At(start), required, ..files.clone() });
     }
     node
 }
@@ -236,7 +244,7 @@ path = "out"
         let text = LIVE.replace("inputs = [\"first\", \"unread\"]", "inputs = [\"first\"]");
         let plan = plan(&text.replace("[stages.unread]\ntype = \"metrics_tap\"\ninputs = [\"final\"]\n", ""));
         let options = source(&plan);
-        assert_eq!(options.rpc.requests_per_second, 7);
+        assert_eq!(options.rpc.nodes()[0].requests_per_second, 7);
         let rewritten = rewrite(plan, options, 432).expect("there are files");
         let resolved = rewritten.plan.resolved();
         let drawn: Vec<String> = resolved["nodes"]

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sluice_stages::node::Clock;
-use sluice_stages::recovery::rpc::{FetchError, RpcFetcher, RpcOptions};
+use sluice_stages::recovery::pool::{RpcList, RpcPool};
+use sluice_stages::recovery::rpc::FetchError;
 use sluice_stages::slot::{Commitment, SLOTS_PER_EPOCH, Slot};
 
 /// The chain's time from slot to slot.
@@ -60,8 +61,8 @@ impl FromStr for SlotSpan {
 }
 
 /// The slots since `ago` that lie in ranges of `commit_slots` whose end is final, too.
-pub(super) async fn since(rpc: &RpcOptions, ago: Duration, commit_slots: u64) -> anyhow::Result<SlotSpan> {
-    let rpc = RpcFetcher::try_new(rpc, Clock::start())?;
+pub(super) async fn since(rpc: &RpcList, ago: Duration, commit_slots: u64) -> anyhow::Result<SlotSpan> {
+    let rpc = RpcPool::try_new(rpc, Clock::start())?;
     let mut tries = Tries::default();
     let tip = loop {
         match rpc.slot(Commitment::Finalized).await {
@@ -92,7 +93,7 @@ pub(super) async fn since(rpc: &RpcOptions, ago: Duration, commit_slots: u64) ->
 }
 
 /// The first block at or behind `slot`, and its time.
-async fn block_at(rpc: &RpcFetcher, slot: Slot, tip: Slot) -> anyhow::Result<(Slot, i64)> {
+async fn block_at(rpc: &RpcPool, slot: Slot, tip: Slot) -> anyhow::Result<(Slot, i64)> {
     let last = slot.saturating_add(LOOK_SLOTS).min(tip);
     let mut tries = Tries::default();
     let slots = loop {

@@ -1,8 +1,13 @@
+mod speed;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use rand::{Rng as _, SeedableRng as _};
 
+use std::time::Duration;
+
+use super::failures::MAX_SILENCE;
 use super::*;
 use crate::backfill::BlockMaker;
 use crate::budget::Budget;
@@ -10,6 +15,8 @@ use crate::fixtures::{meta, transaction};
 use crate::yellowstone::filters::Selection;
 
 const COMMIT_SLOTS: u64 = 10;
+const ROOM: Room = Room { questions: usize::MAX, memory: true };
+const FULL: Room = Room { memory: false, ..ROOM };
 
 fn bounds() -> Bounds {
     Bounds { commit_slots: COMMIT_SLOTS, max_in_flight: 4, max_retries: 3, max_holes: 100 }
@@ -99,7 +106,7 @@ fn run(ranges: &[(Slot, Slot)], node: &mut Node, seed: u64) -> Ran {
     let (mut open, mut ran, mut now) = (Vec::new(), Ran::default(), at(0));
     while !planner.is_done() && ran.fatal.is_none() {
         assert!(now < at(10_000_000), "no end in sight: {planner:?}");
-        while let Some(ask) = planner.next_ask(now, true) {
+        while let Some(ask) = planner.next_ask(now, ROOM) {
             open.push(ask);
         }
         assert!(open.len() <= bounds().max_in_flight);
@@ -202,7 +209,7 @@ fn a_node_that_stays_silent_ends_the_backfill() {
     while planner.fatal().is_none() {
         now = now.after(Duration::from_secs(1));
         assert!(now < at(600_000));
-        if let Some(ask) = planner.next_ask(now, true) {
+        if let Some(ask) = planner.next_ask(now, ROOM) {
             planner.on_answer(now, ask, failed(FailureKind::Silence));
         }
     }
@@ -215,12 +222,12 @@ fn without_memory_only_the_block_that_others_wait_for_is_asked_for() {
         Planner::new(bounds(), vec![SlotRange { first: 0, last: 9 }], at(0), SmallRng::seed_from_u64(0));
     let mut node = Node::new(0..20);
     for _ in 0..2 {
-        let ask = planner.next_ask(at(0), false).expect("the tip, then the list");
+        let ask = planner.next_ask(at(0), FULL).expect("the tip, then the list");
         planner.on_answer(at(0), ask, node.answer(ask));
     }
-    assert_eq!(planner.next_ask(at(0), false), Some(Ask::Block(0)));
-    assert_eq!(planner.next_ask(at(0), false), None);
-    assert_eq!(planner.next_ask(at(0), true), Some(Ask::Block(1)));
+    assert_eq!(planner.next_ask(at(0), FULL), Some(Ask::Block(0)));
+    assert_eq!(planner.next_ask(at(0), FULL), None);
+    assert_eq!(planner.next_ask(at(0), ROOM), Some(Ask::Block(1)));
 }
 
 #[test]
@@ -229,7 +236,7 @@ fn a_block_that_does_not_follow_is_refused() {
         Planner::new(bounds(), vec![SlotRange { first: 0, last: 9 }], at(0), SmallRng::seed_from_u64(0));
     let mut node = Node::new(0..20);
     for _ in 0..2 {
-        let ask = planner.next_ask(at(0), true).expect("the tip, then the list");
+        let ask = planner.next_ask(at(0), ROOM).expect("the tip, then the list");
         planner.on_answer(at(0), ask, node.answer(ask));
     }
     for (slot, parent, goes_out) in [(0, 0, true), (1, 0, true), (2, 0, false), (2, 1, true)] {

@@ -1,6 +1,7 @@
 //! A node made of canned answers stands in for the network's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -36,7 +37,7 @@ impl FakeNode {
 
     fn requests(&self) -> Vec<Value> {
         let parse = |text: &String| serde_json::from_str(text).expect("a JSON request");
-        lock(&self.seen).iter().map(parse).collect()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().map(parse).collect()
     }
 }
 
@@ -45,7 +46,7 @@ async fn serve(listener: TcpListener, answers: Vec<(&'static str, String)>, seen
         let Ok((mut socket, _)) = listener.accept().await else { return };
         let Some(body) = read_request(&mut socket).await else { continue };
         let position = {
-            let mut seen = lock(&seen);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.push(body);
             (seen.len() - 1).min(answers.len() - 1)
         };
@@ -139,7 +140,7 @@ async fn a_node_that_is_down_is_left_alone_and_probed() {
         let error = fetcher.slot(Commitment::Confirmed).await.expect_err("nobody listens");
         assert!(matches!(error, FetchError::Transport(_)));
     }
-    assert!(!fetcher.is_healthy());
+    assert!(!fetcher.standing().is_well());
     let error = fetcher.slot(Commitment::Confirmed).await.expect_err("the breaker is open");
     assert!(matches!(error, FetchError::Resting { .. }));
 }
