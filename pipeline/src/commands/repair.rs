@@ -11,11 +11,12 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use sluice_sinks::parquet::{CommitRange, Inventory, ParquetOptions};
 
-use super::backfill::job::{Origin, Output, fill, folders, stretches};
+use super::backfill::job::{Origin, Output, fill, stretches, targets};
 use super::backfill::rewrite::take_out;
 use super::backfill::{EXIT_HOLES, MAX_WORKERS, RewriteError, SlotSpan, finish, load};
 use super::run::EXIT_FAILED;
 use crate::kinds::erase;
+use crate::layers::Overrides;
 use crate::plan::{Plan, PlanNode};
 use crate::report;
 
@@ -31,6 +32,9 @@ pub struct RepairArgs {
     /// Blocks fetched at a time, at most; fewer while the node pushes back.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS))]
     pub workers: Option<u64>,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// Lists what is missing, and fetches it.
@@ -48,7 +52,7 @@ pub async fn run(args: RepairArgs) -> ExitCode {
         ));
         return ExitCode::from(EXIT_FAILED);
     }
-    let plan = match load(pipeline) {
+    let plan = match load(&args.overrides, pipeline) {
         Ok(plan) => plan,
         Err(code) => return code,
     };
@@ -82,12 +86,12 @@ fn examine(mut plan: Plan, folder: Option<&Path>) -> anyhow::Result<(Plan, Vec<E
         point_to(&mut plan, folder)?;
     }
     let mut examined = Vec::new();
-    for (path, commit_slots) in folders(&plan) {
-        let inventory = Inventory::read(&path, commit_slots)?;
+    for target in targets(&plan) {
+        let inventory = Inventory::read(&target.path, target.commit_slots, &target.required)?;
         let Some((first, last)) = inventory.extent() else { continue };
-        let span = SlotSpan { first, last };
         let missing = inventory.missing(first, last);
-        let output = Output { path, commit_slots: inventory.commit_slots(), span };
+        let output =
+            Output { commit_slots: inventory.commit_slots(), ..target.holding(SlotSpan { first, last }) };
         examined.push(Examined { output, missing, inventory });
     }
     keep_files(&mut plan, |path| examined.iter().any(|one| one.output.path == path));
@@ -99,7 +103,7 @@ fn examine(mut plan: Plan, folder: Option<&Path>) -> anyhow::Result<(Plan, Vec<E
 fn point_to(plan: &mut Plan, folder: &Path) -> anyhow::Result<()> {
     let wanted = folder.canonicalize().with_context(|| folder.display().to_string())?;
     let is_it = |path: &Path| path.canonicalize().is_ok_and(|path| path == wanted);
-    let paths: Vec<PathBuf> = folders(plan).into_iter().map(|(path, _)| path).collect();
+    let paths: Vec<PathBuf> = targets(plan).into_iter().map(|target| target.path).collect();
     let found = paths.iter().find(|path| is_it(path)).or_else(|| paths.first().filter(|_| paths.len() == 1));
     let Some(found) = found else {
         if paths.is_empty() {
@@ -137,9 +141,18 @@ fn describe(examined: &[Examined]) -> String {
         for stretch in stretches(missing.iter().copied()) {
             writeln!(text, "  {}..={} ({} slots)", stretch.first, stretch.last, stretch.slots()).ok();
         }
-        for lag in inventory.lags().iter().filter(|lag| !lag.is_recoverable) {
-            let what = "no RPC node has them; only replays and spools do";
-            writeln!(text, "  {} lack {} ranges: {what}", lag.dataset, lag.ranges.len()).ok();
+        for lag in inventory.lags() {
+            let what = match lag.is_recoverable {
+                true => "they can be made again",
+                false => "no RPC node has them; only replays and spools do",
+            };
+            writeln!(
+                text,
+                "  `{}` lacks {} ranges that the blocks are there for: {what}",
+                lag.dataset,
+                lag.ranges.len()
+            )
+            .ok();
         }
     }
     text

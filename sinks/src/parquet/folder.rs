@@ -84,9 +84,9 @@ impl Folder {
         Ok(())
     }
 
-    /// The slot to go on with: the first of the first range that is not there.
-    pub(crate) fn resume_slot(&self, commit_slots: u64) -> Option<Slot> {
-        let committed = self.listing.committed();
+    /// The slot to go on with: the first of the first range that is not there, with all of the `required` datasets.
+    pub(crate) fn resume_slot(&self, commit_slots: u64, required: &[Dataset]) -> Option<Slot> {
+        let committed = self.listing.committed(required);
         let ranges = std::iter::successors(self.first_slot, |first| Some(first + commit_slots));
         ranges.into_iter().find(|first| !committed.contains(first))
     }
@@ -211,13 +211,16 @@ impl Listing {
         Ok(listing)
     }
 
-    /// First slots of the ranges whose content is there: in each dataset made of content that has any file at all. One
-    /// that has none was not subscribed to.
-    pub(crate) fn committed(&self) -> BTreeSet<Slot> {
-        let content = self.ranges.iter().filter(|(dataset, _)| dataset.track() == Track::Content);
-        let Some(mut committed) = self.ranges.get(&Dataset::Blocks).cloned() else { return BTreeSet::new() };
-        for (_, ranges) in content {
+    /// First slots of the ranges whose content is there: in each dataset made of content that is `required` or has any
+    /// file at all. Another one that has none was not subscribed to.
+    pub(crate) fn committed(&self, required: &[Dataset]) -> BTreeSet<Slot> {
+        let content = |dataset: &Dataset| dataset.track() == Track::Content;
+        let mut committed = self.ranges.get(&Dataset::Blocks).cloned().unwrap_or_default();
+        for (_, ranges) in self.ranges.iter().filter(|(dataset, _)| content(dataset)) {
             committed.retain(|first| ranges.contains(first));
+        }
+        if required.iter().any(|dataset| content(dataset) && !self.ranges.contains_key(dataset)) {
+            committed.clear();
         }
         committed
     }
@@ -311,7 +314,7 @@ mod tests {
     #[test]
     fn the_listing_tells_where_to_go_on() {
         let root = tempfile::tempdir().expect("a folder");
-        let resume = || Folder::open(root.path(), &settings()).expect("free").resume_slot(10);
+        let resume = || Folder::open(root.path(), &settings()).expect("free").resume_slot(10, &[]);
         assert_eq!(resume(), None);
         for slot in [30, 40, 60] {
             touch(root.path(), Dataset::Blocks, slot);
@@ -324,6 +327,9 @@ mod tests {
         assert_eq!(resume(), Some(70));
         touch(root.path(), Dataset::Entries, 30);
         assert_eq!(resume(), Some(70), "entries are a hole of their own");
+        let required = [Dataset::Rewards];
+        let resume = Folder::open(root.path(), &settings()).expect("free").resume_slot(10, &required);
+        assert_eq!(resume, Some(30), "what has to be there and has no file at all is missing everywhere");
     }
 
     #[test]
@@ -332,11 +338,11 @@ mod tests {
         let open = || Folder::open(root.path(), &settings()).expect("free");
         open().begin_with(30).expect("noted");
         touch(root.path(), Dataset::Blocks, 50);
-        assert_eq!(open().resume_slot(10), Some(30));
+        assert_eq!(open().resume_slot(10, &[]), Some(30));
         open().begin_with(40).expect("later changes nothing");
-        assert_eq!(open().resume_slot(10), Some(30));
+        assert_eq!(open().resume_slot(10, &[]), Some(30));
         open().begin_with(20).expect("earlier does");
-        assert_eq!(open().resume_slot(10), Some(20));
+        assert_eq!(open().resume_slot(10, &[]), Some(20));
     }
 
     #[test]
@@ -349,6 +355,6 @@ mod tests {
         }
         fs::create_dir_all(root.path().join("blocks/epoch=7")).expect("made");
         fs::write(root.path().join("blocks/epoch=7/000000000040-000000000049.parquet"), "").expect("written");
-        assert_eq!(Listing::read(root.path(), 10).expect("listed").committed(), BTreeSet::from([30]));
+        assert_eq!(Listing::read(root.path(), 10).expect("listed").committed(&[]), BTreeSet::from([30]));
     }
 }

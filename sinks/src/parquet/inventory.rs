@@ -16,6 +16,7 @@ use super::range::CommitRange;
 pub struct Inventory {
     commit_slots: u64,
     listing: Listing,
+    required: Vec<Dataset>,
 }
 
 /// A dataset that lacks ranges which others have.
@@ -31,13 +32,14 @@ pub struct Lag {
 
 impl Inventory {
     /// Lists the folder at `root`. One that is not there, or was never used, holds nothing; its files would be of
-    /// `commit_slots` slots.
+    /// `commit_slots` slots. A range of which one of the `required` datasets is not there is missing, even if no other range
+    /// has it either.
     ///
     /// # Errors
     /// If something in it can't be read.
-    pub fn read(root: &Path, commit_slots: u64) -> Result<Self, BuildError> {
+    pub fn read(root: &Path, commit_slots: u64, required: &[Dataset]) -> Result<Self, BuildError> {
         let commit_slots = settings(root)?.map_or(commit_slots, |settings| settings.commit_slots);
-        Ok(Self { commit_slots, listing: Listing::read(root, commit_slots)? })
+        Ok(Self { commit_slots, listing: Listing::read(root, commit_slots)?, required: required.to_vec() })
     }
 
     /// Slots of a file.
@@ -59,18 +61,20 @@ impl Inventory {
 
     /// The ranges between two slots, their own ranges included, whose blocks and transactions are not all there.
     pub fn missing(&self, first: Slot, last: Slot) -> Vec<CommitRange> {
-        let committed = self.listing.committed();
+        let committed = self.listing.committed(&self.required);
         self.ranges(first, last).filter(|range| !committed.contains(&range.first)).collect()
     }
 
-    /// The datasets that lack ranges which the blocks are there for. One that has no file at all was not subscribed to.
+    /// The datasets that lack ranges which the blocks are there for. One that is not required and has no file at all was not
+    /// subscribed to.
     pub fn lags(&self) -> Vec<Lag> {
         let blocks: Vec<Slot> = self.listing.of(Dataset::Blocks).collect();
         let lag = |dataset: Dataset| {
             let there: Vec<Slot> = self.listing.of(dataset).collect();
             let lacking = blocks.iter().filter(|first| there.binary_search(first).is_err());
             let ranges: Vec<CommitRange> = lacking.map(|&first| self.range_of(first)).collect();
-            let lags = !there.is_empty() && !ranges.is_empty();
+            let is_expected = !there.is_empty() || self.required.contains(&dataset);
+            let lags = is_expected && !ranges.is_empty();
             lags.then_some(Lag { dataset, is_recoverable: dataset.track() == Track::Content, ranges })
         };
         Dataset::ALL.into_iter().filter_map(lag).collect()
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_lacks_everything() {
         let root = tempfile::tempdir().expect("a folder");
-        let inventory = Inventory::read(&root.path().join("none"), 10).expect("nothing to read");
+        let inventory = Inventory::read(&root.path().join("none"), 10, &[]).expect("nothing to read");
         assert_eq!(inventory.extent(), None);
         assert_eq!(firsts(&inventory.missing(15, 30)), [10, 20, 30]);
         assert_eq!(inventory.lags(), []);
@@ -127,7 +131,7 @@ mod tests {
         touch(root.path(), Dataset::Blocks, &[0, 10, 30]);
         touch(root.path(), Dataset::Transactions, &[0, 30]);
         touch(root.path(), Dataset::Entries, &[30]);
-        let inventory = Inventory::read(root.path(), 10).expect("readable");
+        let inventory = Inventory::read(root.path(), 10, &[]).expect("readable");
         assert_eq!(inventory.extent(), Some((0, 39)));
         assert_eq!(firsts(&inventory.missing(0, 39)), [10, 20]);
         let lags: Vec<_> = inventory
@@ -143,12 +147,23 @@ mod tests {
     }
 
     #[test]
+    fn a_required_dataset_that_is_gone_as_a_whole_is_missing_everywhere() {
+        let root = tempfile::tempdir().expect("a folder");
+        touch(root.path(), Dataset::Blocks, &[0, 10]);
+        let inventory =
+            Inventory::read(root.path(), 10, &[Dataset::Blocks, Dataset::Rewards]).expect("readable");
+        assert_eq!(firsts(&inventory.missing(0, 19)), [0, 10]);
+        let lags: Vec<_> = inventory.lags().iter().map(|lag| (lag.dataset, firsts(&lag.ranges))).collect();
+        assert_eq!(lags, [(Dataset::Rewards, vec![0, 10])]);
+    }
+
+    #[test]
     fn the_folders_own_settings_win() {
         let root = tempfile::tempdir().expect("a folder");
         let settings = r#"{"format_version":1,"commit_slots":25,"keys":"base58","compression_level":1,"datasets":["blocks"]}"#;
         fs::write(root.path().join(SETTINGS_FILE), settings).expect("written");
-        assert_eq!(Inventory::read(root.path(), 10).expect("readable").commit_slots(), 25);
+        assert_eq!(Inventory::read(root.path(), 10, &[]).expect("readable").commit_slots(), 25);
         fs::write(root.path().join(SETTINGS_FILE), "{}").expect("written");
-        assert!(Inventory::read(root.path(), 10).is_err());
+        assert!(Inventory::read(root.path(), 10, &[]).is_err());
     }
 }

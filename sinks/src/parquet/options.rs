@@ -13,7 +13,7 @@ use sluice_stages::stage::Flow;
 use super::arrivals::Arrivals;
 use super::cells::KeyFormat;
 use super::commit::Committer;
-use super::dataset::Dataset;
+use super::dataset::{Dataset, Track};
 use super::disk::RealDisk;
 use super::encode::Encoder;
 use super::engine::Engine;
@@ -60,6 +60,10 @@ pub struct ParquetOptions {
     #[serde(default = "default_max_waiting_bytes", with = "sluice_config::units::bytes")]
     #[schemars(with = "String")]
     pub max_waiting_bytes: usize,
+    /// Datasets that a range has to have to count as there, besides those of which the folder has files. No option: whoever
+    /// fills a folder sets it, and knows which ones the pipeline writes.
+    #[serde(skip)]
+    pub required: Vec<Dataset>,
 }
 
 fn default_commit_slots() -> u64 {
@@ -111,7 +115,17 @@ impl ParquetOptions {
             keys: KeyFormat::default(),
             compression_level: DEFAULT_COMPRESSION_LEVEL,
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
+            required: Vec::new(),
         }
+    }
+
+    /// The datasets that have a file for each range that was filled from blocks: of those that were chosen, the ones that
+    /// any way of recovery can give. Without transactions there are none of what is made of them.
+    pub fn fillable(&self, with_transactions: bool) -> Vec<Dataset> {
+        let is_fillable = |dataset: &Dataset| {
+            dataset.track() == Track::Content && (with_transactions || !dataset.needs_transactions())
+        };
+        self.datasets.iter().copied().filter(is_fillable).collect()
     }
 
     fn settings(&self) -> Settings {
@@ -182,15 +196,16 @@ impl Component for ParquetOptions {
         if let Start::At(first) = self.start() {
             folder.begin_with(first)?;
         }
-        let start = folder.resume_slot(self.commit_slots).map_or_else(|| self.start(), Start::At);
+        let start =
+            folder.resume_slot(self.commit_slots, &self.required).map_or_else(|| self.start(), Start::At);
         context.begin_with(start);
         let floor = match start {
             Start::At(slot) => Some(slot),
             Start::TipRoundedDown(_) | Start::Tip => None,
         };
-        let Self { commit_slots, keys, compression_level, max_waiting_bytes, .. } = self;
+        let Self { commit_slots, keys, compression_level, max_waiting_bytes, required, .. } = self;
         let planner = PlannerConfig { commit_slots, max_waiting_bytes, floor };
-        let planner = Planner::new(planner, folder.listing.committed());
+        let planner = Planner::new(planner, folder.listing.committed(&required));
         let encoder = Encoder::try_new(&settings.datasets, keys, compression_level, commit_slots)
             .map_err(|error| BuildError::Other(error.to_string()))?;
         let committer = Committer::new(folder.root.clone(), RealDisk);

@@ -278,7 +278,7 @@ pub(crate) fn write_folder(root: &Path, blocks: &[Arc<Block>], commit_slots: u64
     };
     let folder = Folder::open(root, &settings).expect("a free folder");
     let config = PlannerConfig { commit_slots, max_waiting_bytes: usize::MAX, floor: None };
-    let planner = Planner::new(config, folder.listing.committed());
+    let planner = Planner::new(config, folder.listing.committed(&[]));
     let encoder = Encoder::try_new(&Dataset::ALL, keys, 1, commit_slots).expect("valid schemas");
     let mut engine = Engine::new(planner, encoder, Committer::new(folder.root.clone(), RealDisk));
     let mut events = Vec::new();

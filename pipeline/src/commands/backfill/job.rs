@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sluice_sinks::parquet::{CommitRange, Inventory, ParquetOptions};
+use sluice_sinks::parquet::{CommitRange, Dataset, Inventory, ParquetOptions};
 use sluice_stages::backfill::{RpcBlocksOptions, SlotRange};
-use sluice_stages::car::CarOptions;
+use sluice_stages::car::{CarOptions, CarRoot};
+use sluice_stages::recovery::rpc::RpcOptions;
 use sluice_stages::slot::Slot;
 use sluice_stages::stage::Event;
 use sluice_stages::watch::Reported;
+use sluice_stages::yellowstone::filters::Selection;
 use tokio::sync::broadcast::{self, error::TryRecvError};
 
 use super::progress::Progress;
@@ -20,7 +22,7 @@ use crate::plan::Plan;
 use crate::runner::{self, Running};
 use crate::signals::Signals;
 
-/// Questions under way at a time, unless the command line says otherwise: enough for a rate of 50 at a quarter of a second
+/// Questions under way at a time at one node, unless the command line or the node's options say more: enough for a rate of 50 at a quarter of a second
 /// an answer. Four times as many blocks may wait, as far as the pipeline's memory allows.
 const DEFAULT_WORKERS: usize = 12;
 /// How often the bar moves, and reports are read.
@@ -31,10 +33,11 @@ const MAX_REASONS: usize = 1_000;
 /// Where blocks come from.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// The RPC node of the pipeline's recovery, with so many questions at a time, if that was said.
+    /// The RPC nodes of the pipeline's recovery, with so many questions at a time, if that was said.
     Rpc(Option<usize>),
-    /// An archive, by its path or url; the RPC node, if there is one, proves its ends.
-    Car(String),
+    /// An archive, by its path or url, with its published root if that was given; the RPC nodes, if there are any, prove its
+    /// ends.
+    Car(String, Option<CarRoot>),
 }
 
 /// The folder of one sink, and what it is to hold.
@@ -44,6 +47,8 @@ pub(crate) struct Output {
     pub(crate) path: PathBuf,
     /// Slots of a file.
     pub(crate) commit_slots: u64,
+    /// The datasets that a range has to have.
+    pub(crate) required: Vec<Dataset>,
     /// The span that has to be there.
     pub(crate) span: SlotSpan,
 }
@@ -51,7 +56,7 @@ pub(crate) struct Output {
 impl Output {
     /// The ranges that are not there.
     pub(crate) fn missing(&self) -> anyhow::Result<Vec<CommitRange>> {
-        let inventory = Inventory::read(&self.path, self.commit_slots)?;
+        let inventory = Inventory::read(&self.path, self.commit_slots, &self.required)?;
         Ok(inventory.missing(self.span.first, self.span.last))
     }
 
@@ -62,9 +67,33 @@ impl Output {
     }
 }
 
-/// The folders that a plan writes to, without what they are to hold.
-pub(crate) fn folders(plan: &Plan) -> Vec<(PathBuf, u64)> {
-    options_of::<ParquetOptions>(plan).map(|(_, files)| (files.path.clone(), files.commit_slots)).collect()
+/// A folder that a plan writes to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Slots of a file.
+    pub(crate) commit_slots: u64,
+    /// The datasets that each range gets.
+    pub(crate) required: Vec<Dataset>,
+}
+
+impl Target {
+    /// The same with what it is to hold.
+    pub(crate) fn holding(self, span: SlotSpan) -> Output {
+        Output { path: self.path, commit_slots: self.commit_slots, required: self.required, span }
+    }
+}
+
+/// The folders that a plan writes to.
+pub(crate) fn targets(plan: &Plan) -> Vec<Target> {
+    let with_transactions = transactions(plan) != Selection::Nothing;
+    let target = |(_, files): (&str, &ParquetOptions)| Target {
+        path: files.path.clone(),
+        commit_slots: files.commit_slots,
+        required: files.fillable(with_transactions),
+    };
+    options_of::<ParquetOptions>(plan).map(target).collect()
 }
 
 /// The ranges that any of the outputs lacks, joined where they touch.
@@ -113,14 +142,32 @@ impl Outcome {
             self.there,
             self.holes.len()
         );
-        for hole in &self.holes {
-            let reason = self.reasons.range(hole.first..).next().filter(|(slot, _)| hole.contains(**slot));
-            let reason = reason.or_else(|| self.reasons.range(hole.last..).next());
-            let reason = reason.map_or("not reached".to_owned(), |(slot, why)| format!("slot {slot}: {why}"));
+        for (hole, reason) in self.explained_holes() {
             // A string takes everything.
             writeln!(text, "  missing {}..={}: {reason}", hole.first, hole.last).ok();
         }
         text
+    }
+
+    /// The holes, those joined that touch and have the same reason: an epoch has a thousand ranges.
+    fn explained_holes(&self) -> Vec<(SlotRange, String)> {
+        let mut explained: Vec<(SlotRange, String)> = Vec::new();
+        for hole in &self.holes {
+            let reason = self.reason(*hole);
+            match explained.last_mut() {
+                Some((range, same)) if range.last.saturating_add(1) == hole.first && *same == reason => {
+                    range.last = hole.last;
+                }
+                _ => explained.push((SlotRange { first: hole.first, last: hole.last }, reason)),
+            }
+        }
+        explained
+    }
+
+    fn reason(&self, hole: CommitRange) -> String {
+        let reason = self.reasons.range(hole.first..).next().filter(|(slot, _)| hole.contains(**slot));
+        let reason = reason.or_else(|| self.reasons.range(hole.last..).next());
+        reason.map_or("not reached".to_owned(), |(slot, why)| format!("slot {slot}: {why}"))
     }
 }
 
@@ -147,7 +194,7 @@ pub(crate) async fn fill(plan: Plan, outputs: Vec<Output>, origin: Origin) -> an
         let commit_slots = outputs.iter().map(|output| output.commit_slots).max().unwrap_or(1);
         let Rewritten { plan, left_out } = match origin {
             Origin::Rpc(workers) => filled_by_rpc(plan, stretches, commit_slots, workers)?,
-            Origin::Car(place) => filled_by_car(plan, stretches, &place)?,
+            Origin::Car(place, root) => filled_by_car(plan, stretches, &place, root)?,
         };
         if !left_out.is_empty() {
             tracing::info!(sinks = left_out.join(", "), "left out: they are for what happens now");
@@ -173,9 +220,12 @@ fn filled_by_rpc(
     workers: Option<usize>,
 ) -> anyhow::Result<Rewritten> {
     let start = ranges.first().map_or(0, |range| range.first);
-    let mut rpc = rpc(&plan)?;
-    rpc.max_in_flight = workers.unwrap_or(DEFAULT_WORKERS.max(rpc.max_in_flight));
+    let least = workers.unwrap_or(DEFAULT_WORKERS);
+    let eager =
+        |node: &RpcOptions| RpcOptions { max_in_flight: node.max_in_flight.max(least), ..node.clone() };
+    let rpc: Vec<RpcOptions> = rpc(&plan)?.nodes().iter().map(eager).collect();
     let options = RpcBlocksOptions {
+        max_in_flight: workers,
         transactions: transactions(&plan),
         commit_slots,
         ..RpcBlocksOptions::new(rpc, ranges)
@@ -183,10 +233,15 @@ fn filled_by_rpc(
     Ok(rewrite(plan, options, start)?)
 }
 
-fn filled_by_car(plan: Plan, ranges: Vec<SlotRange>, place: &str) -> anyhow::Result<Rewritten> {
+fn filled_by_car(
+    plan: Plan,
+    ranges: Vec<SlotRange>,
+    place: &str,
+    root: Option<CarRoot>,
+) -> anyhow::Result<Rewritten> {
     let start = ranges.first().map_or(0, |range| range.first);
     let (rpc, transactions) = (rpc(&plan).ok(), transactions(&plan));
-    let options = CarOptions { rpc, ranges, transactions, ..CarOptions::new(place) };
+    let options = CarOptions { root, rpc, ranges, transactions, ..CarOptions::new(place) };
     Ok(rewrite(plan, options, start)?)
 }
 
@@ -249,6 +304,22 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holes_of_one_reason_are_told_in_one_line() {
+        let holes = [0, 10, 20, 40].map(|first| CommitRange::containing(first, 10)).to_vec();
+        let reasons = BTreeMap::from([(5, "lost".to_owned()), (49, "not final".to_owned())]);
+        let outcome = Outcome { there: 0, written: 0, holes, reasons, took: Duration::ZERO, failure: None };
+        let lines: Vec<String> = outcome.describe().lines().skip(1).map(str::to_owned).collect();
+        assert_eq!(
+            lines,
+            [
+                "  missing 0..=9: slot 5: lost",
+                "  missing 10..=29: slot 49: not final",
+                "  missing 40..=49: slot 49: not final"
+            ]
+        );
+    }
 
     #[test]
     fn ranges_that_touch_are_fetched_in_one_stretch() {

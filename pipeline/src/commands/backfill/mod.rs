@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use sluice_stages::recovery::rpc::RpcOptions;
+use sluice_stages::car::CarRoot;
+use sluice_stages::recovery::pool::RpcList;
 
-use self::job::{Origin, Outcome, Output, fill, folders};
+use self::job::{Origin, Outcome, fill, targets};
 pub use self::rewrite::RewriteError;
 pub use self::slots::SlotSpan;
 use super::run::EXIT_FAILED;
+use crate::layers::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 
@@ -38,13 +40,19 @@ pub struct BackfillArgs {
     /// Which slots.
     #[command(flatten)]
     pub what: BackfillSlots,
-    /// Blocks fetched at a time, at most; fewer while the node pushes back. Default 12, or the recovery's
-    /// `rpc.max_in_flight` if that is more.
+    /// Blocks fetched at a time from all RPC nodes together, at most; fewer while they push back. Default 12 for each node,
+    /// or its `max_in_flight` if that is more.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MAX_WORKERS))]
     pub workers: Option<u64>,
     /// Read an Old Faithful archive instead, a file or a url, which takes no RPC calls but for its first and last block.
     #[arg(long, value_name = "PATH|URL", conflicts_with = "workers")]
     pub car: Option<String>,
+    /// The root that was published for the archive's epoch, `bafyrei…`; another archive is refused.
+    #[arg(long, value_name = "CID", requires = "car")]
+    pub car_root: Option<CarRoot>,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// Which slots; rounded up to whole files.
@@ -64,7 +72,7 @@ pub struct BackfillSlots {
 
 /// Fills the files.
 pub async fn run(args: BackfillArgs) -> ExitCode {
-    let plan = match load(&args.pipeline) {
+    let plan = match load(&args.overrides, &args.pipeline) {
         Ok(plan) => plan,
         Err(code) => return code,
     };
@@ -72,8 +80,8 @@ pub async fn run(args: BackfillArgs) -> ExitCode {
 }
 
 /// Reads the pipeline, and shows what is wrong with it.
-pub(super) fn load(path: &Path) -> Result<Plan, ExitCode> {
-    let plan = Plan::load(path).map_err(|diagnostics| {
+pub(super) fn load(overrides: &Overrides, path: &Path) -> Result<Plan, ExitCode> {
+    let plan = overrides.load(path).map_err(|diagnostics| {
         report::show(&diagnostics);
         ExitCode::from(EXIT_CONFIG)
     })?;
@@ -101,18 +109,17 @@ pub(super) fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
 }
 
 async fn backfill(plan: Plan, args: &BackfillArgs) -> anyhow::Result<Outcome> {
-    let folders = folders(&plan);
-    ensure!(!folders.is_empty(), RewriteError::NoFiles);
-    let commit_slots = folders.iter().map(|(_, commit_slots)| *commit_slots).max().unwrap_or(1);
+    let targets = targets(&plan);
+    ensure!(!targets.is_empty(), RewriteError::NoFiles);
+    let commit_slots = targets.iter().map(|target| target.commit_slots).max().unwrap_or(1);
     let span = span(rewrite::rpc(&plan), &args.what, commit_slots).await?;
-    let output = |(path, commit_slots)| Output { path, commit_slots, span };
     let workers = args.workers.map(usize::try_from).transpose()?;
-    let origin = args.car.clone().map_or(Origin::Rpc(workers), Origin::Car);
-    fill(plan, folders.into_iter().map(output).collect(), origin).await
+    let origin = args.car.clone().map_or(Origin::Rpc(workers), |place| Origin::Car(place, args.car_root));
+    fill(plan, targets.into_iter().map(|target| target.holding(span)).collect(), origin).await
 }
 
 async fn span(
-    rpc: Result<RpcOptions, RewriteError>,
+    rpc: Result<RpcList, RewriteError>,
     what: &BackfillSlots,
     commit_slots: u64,
 ) -> anyhow::Result<SlotSpan> {
