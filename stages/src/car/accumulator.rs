@@ -9,6 +9,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::node::{BlockNode, DataFrame, Node, NodeError};
+use super::root::CarRoot;
 use super::section::{Cid, Section, SectionError};
 use crate::slot::{Hash, Slot};
 
@@ -71,6 +72,14 @@ pub(super) enum CarError {
         /// The block before it.
         before: Slot,
     },
+    /// Another archive than the one that is wanted.
+    #[error("the archive's root is {found}, not {wanted}: it is another epoch's, or not the published one")]
+    Root {
+        /// The one that its header names.
+        found: CarRoot,
+        /// The published one.
+        wanted: CarRoot,
+    },
     /// The end of the file does not vouch for what came.
     #[error("the file's end: {0}")]
     End(&'static str),
@@ -81,7 +90,7 @@ pub(super) enum CarError {
 pub(super) struct RawTransaction {
     /// The ledger's bytes.
     pub(super) data: Bytes,
-    /// The outcome, zstd over protobuf.
+    /// The outcome, zstd over protobuf or bincode.
     pub(super) metadata: Bytes,
 }
 
@@ -96,7 +105,7 @@ pub(super) struct RawBlock {
     pub(super) parent_blockhash: Option<Hash>,
     /// The transactions, in order.
     pub(super) transactions: Vec<RawTransaction>,
-    /// The rewards, zstd over protobuf, if there are any.
+    /// The rewards, zstd over protobuf or bincode, if there are any.
     pub(super) rewards: Option<Bytes>,
 }
 

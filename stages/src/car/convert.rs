@@ -8,6 +8,7 @@ use yellowstone_grpc_proto::prelude as proto;
 use yellowstone_grpc_proto::prelude::subscribe_update::UpdateOneof;
 
 use super::accumulator::{RawBlock, RawTransaction};
+use super::legacy;
 use crate::frame::Frame;
 use crate::recovery::{convert, ledger_format};
 use crate::slot::Hash;
@@ -42,9 +43,7 @@ fn transaction(index: u64, raw: &RawTransaction) -> Result<proto::SubscribeUpdat
     if raw.metadata.is_empty() {
         return Err("the archive lacks its outcome".to_owned());
     }
-    let meta = proto::TransactionStatusMeta::decode(unpack(&raw.metadata)?.as_slice()).map_err(|error| {
-        format!("its outcome is not protobuf, as it is from epoch 157 on at the latest: {error}")
-    })?;
+    let meta = outcome(&unpack(&raw.metadata)?)?;
     Ok(proto::SubscribeUpdateTransactionInfo {
         signature: transaction.signatures.first().cloned().unwrap_or_default(),
         is_vote: ledger_format::is_simple_vote(&transaction),
@@ -52,6 +51,14 @@ fn transaction(index: u64, raw: &RawTransaction) -> Result<proto::SubscribeUpdat
         meta: Some(meta),
         index,
     })
+}
+
+fn outcome(bytes: &[u8]) -> Result<proto::TransactionStatusMeta, String> {
+    if legacy::is_outcome(bytes) {
+        return legacy::outcome(bytes).ok_or_else(|| "its outcome is bincode of an unknown form".to_owned());
+    }
+    proto::TransactionStatusMeta::decode(bytes)
+        .map_err(|error| format!("its outcome is neither protobuf nor bincode: {error}"))
 }
 
 fn meta(block: &RawBlock, parent_blockhash: Hash) -> Result<proto::SubscribeUpdateBlockMeta, String> {
@@ -73,7 +80,10 @@ fn meta(block: &RawBlock, parent_blockhash: Hash) -> Result<proto::SubscribeUpda
 }
 
 fn rewards(packed: &Bytes) -> Result<proto::Rewards, String> {
-    proto::Rewards::decode(unpack(packed)?.as_slice()).map_err(|error| format!("rewards: {error}"))
+    let bytes = unpack(packed)?;
+    // Of bincode's lengths the upper bytes are 0, which no protobuf has where a field begins.
+    proto::Rewards::decode(bytes.as_slice())
+        .or_else(|error| legacy::rewards(&bytes).ok_or_else(|| format!("rewards: {error}")))
 }
 
 /// Unpacks zstd, up to a bound: a small frame may claim to be huge.
@@ -97,6 +107,19 @@ mod tests {
         assert!(unpack(b"plain").is_err());
         let packed = zstd::encode_all(&[0xff_u8; 8][..], 1).expect("in memory");
         assert!(rewards(&Bytes::from(packed)).is_err());
+    }
+
+    #[test]
+    fn outcomes_and_rewards_of_the_earliest_epochs_are_read() {
+        let stored = (0_u32, 5_000_u64, vec![9_u64], vec![4_u64], Some(Vec::<u8>::new()), Some(vec!["log"]));
+        let bytes = bincode::serialize(&stored).expect("in memory");
+        let read = outcome(&bytes).expect("an outcome");
+        assert_eq!((read.fee, read.log_messages), (5_000, vec!["log".to_owned()]));
+        assert!(outcome(&bytes[..bytes.len() - 1]).is_err_and(|error| error.contains("bincode")));
+        let ten: Vec<(String, i64)> = (0..10).map(|lamports| ("key".to_owned(), lamports)).collect();
+        let packed = zstd::encode_all(bincode::serialize(&ten).expect("in memory").as_slice(), 1);
+        let read = rewards(&Bytes::from(packed.expect("in memory"))).expect("rewards");
+        assert_eq!(read.rewards.len(), 10, "their number looks like the tag of a field");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED, RANGE, RETRY_AFTER};
 use sluice_config::secret::Secret;
 use thiserror::Error;
 
@@ -21,6 +21,8 @@ const MIN_WAIT: Duration = Duration::from_millis(250);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Longest time to connect, and longest time without a byte.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest time that an answer may take, however it trickles: below 28 KB/s an epoch would take a year.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Why there are no more bytes.
 #[derive(Debug, Error)]
@@ -62,8 +64,13 @@ pub(super) enum Feed {
 pub(super) struct Http {
     client: reqwest::Client,
     url: Secret,
+    /// Where the chunk begins that is read.
     offset: u64,
+    /// What there is of it: an answer that broke off is gone on with behind what it brought.
+    part: BytesMut,
+    /// The file's length and version, once an answer told them. Neither may change while it is read.
     length: Option<u64>,
+    version: Option<HeaderValue>,
 }
 
 impl Feed {
@@ -79,9 +86,11 @@ impl Feed {
             .user_agent(concat!("sluice/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(TIMEOUT)
             .read_timeout(TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(transport)?;
-        Ok(Self::Http(Box::new(Http { client, url, offset: 0, length: None })))
+        let part = BytesMut::new();
+        Ok(Self::Http(Box::new(Http { client, url, offset: 0, part, length: None, version: None })))
     }
 
     /// The next bytes; `None` at the end.
@@ -109,24 +118,36 @@ impl Http {
         if self.length.is_some_and(|length| self.offset >= length) {
             return Ok(None);
         }
-        let mut wait = MIN_WAIT;
-        for _ in 1..MAX_TRIES {
-            match self.fetch().await {
-                Err((error, asked)) if error.is_retryable() => {
-                    tracing::debug!(%error, "asking for the archive again");
-                    tokio::time::sleep(asked.unwrap_or(wait).min(MAX_WAIT)).await;
-                    wait = (wait * 2).min(MAX_WAIT);
-                }
-                result => return result.map(Some).map_err(|(error, _)| error),
+        let (mut wait, mut tries) = (MIN_WAIT, 0);
+        loop {
+            let before = self.part.len();
+            let (error, asked) = match self.fetch().await {
+                Ok(()) => return Ok(Some(self.take())),
+                Err(failed) => failed,
+            };
+            if self.part.len() > before {
+                (wait, tries) = (MIN_WAIT, 0);
             }
+            tries += 1;
+            if tries >= MAX_TRIES || !error.is_retryable() {
+                return Err(error);
+            }
+            tracing::debug!(%error, "asking for the archive again");
+            tokio::time::sleep(asked.unwrap_or(wait).min(MAX_WAIT)).await;
+            wait = (wait * 2).min(MAX_WAIT);
         }
-        self.fetch().await.map(Some).map_err(|(error, _)| error)
     }
 
-    /// One range; the wait is what the server asks for.
-    async fn fetch(&mut self) -> Result<Bytes, (FeedError, Option<Duration>)> {
-        let last = self.offset.saturating_add(CHUNK_BYTES - 1);
-        let range = format!("bytes={}-{last}", self.offset);
+    /// The chunk; what is read next is behind it.
+    fn take(&mut self) -> Bytes {
+        self.offset += self.part.len() as u64;
+        self.part.split().freeze()
+    }
+
+    /// Reads on to the end of the chunk; the wait is what the server asks for.
+    async fn fetch(&mut self) -> Result<(), (FeedError, Option<Duration>)> {
+        let first = self.offset + self.part.len() as u64;
+        let range = format!("bytes={first}-{}", self.offset.saturating_add(CHUNK_BYTES - 1));
         let request = self.client.get(self.url.expose()).header(RANGE, range);
         let mut response = request.send().await.map_err(|error| (transport(error), None))?;
         let status = response.status();
@@ -136,35 +157,50 @@ impl Http {
                 retry_after(response.headers()),
             ));
         }
-        if status != StatusCode::PARTIAL_CONTENT {
-            let what = match status.is_success() {
-                true => "does not serve ranges of the file".to_owned(),
-                false => format!("answers with HTTP status {status}"),
-            };
-            return Err((FeedError::Server(what), None));
-        }
-        let (first, length) = content_range(response.headers())
-            .ok_or_else(|| (FeedError::Server("does not say which range it sends".to_owned()), None))?;
-        if first != self.offset || self.length.is_some_and(|known| known != length) {
-            return Err((
-                FeedError::Server("sends another range, or another file, than before".to_owned()),
-                None,
-            ));
-        }
-        let wanted = CHUNK_BYTES.min(length.saturating_sub(first));
-        let mut bytes = BytesMut::new();
+        let length =
+            self.check(status, response.headers(), first).map_err(|what| (FeedError::Server(what), None))?;
+        let wanted = CHUNK_BYTES.min(length.saturating_sub(self.offset));
         while let Some(part) = response.chunk().await.map_err(|error| (transport(error), None))? {
-            bytes.extend_from_slice(&part);
-            if bytes.len() as u64 > wanted {
+            if (self.part.len() + part.len()) as u64 > wanted {
                 return Err((FeedError::Server("sends more than was asked for".to_owned()), None));
             }
+            self.part.extend_from_slice(&part);
         }
-        if (bytes.len() as u64) < wanted {
-            return Err((FeedError::Transport("the answer broke off".to_owned()), None));
+        match (self.part.len() as u64) < wanted {
+            true => Err((FeedError::Transport("the answer broke off".to_owned()), None)),
+            false => Ok(()),
         }
-        self.offset += wanted;
+    }
+
+    /// The file's length, from an answer that is of the right part of the same file as all before.
+    fn check(&mut self, status: StatusCode, headers: &HeaderMap, wanted: u64) -> Result<u64, String> {
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && self.length.is_some() {
+            return Err(
+                "has less of the file than before: it was changed while it was read; start again".to_owned()
+            );
+        }
+        if status != StatusCode::PARTIAL_CONTENT {
+            return Err(match status.is_success() {
+                true => "does not serve ranges of the file; download it, and give its path".to_owned(),
+                false => format!("answers with HTTP status {status}"),
+            });
+        }
+        let (first, length) = content_range(headers).ok_or("does not say which range it sends")?;
+        if first != wanted {
+            return Err(format!("sends another range than was asked for: from byte {first}, not {wanted}"));
+        }
+        let version = headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED));
+        let differs = |known: &HeaderValue| version.is_some_and(|version| version != known);
+        if self.length.is_some_and(|known| known != length) || self.version.as_ref().is_some_and(differs) {
+            return Err(
+                "has another file than before: it was changed while it was read; start again".to_owned()
+            );
+        }
         self.length = Some(length);
-        Ok(bytes.freeze())
+        if self.version.is_none() {
+            self.version = version.cloned();
+        }
+        Ok(length)
     }
 }
 
@@ -186,18 +222,5 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_read_as_servers_write_them() {
-        let read = |text: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_RANGE, text.parse().expect("ASCII"));
-            content_range(&headers)
-        };
-        assert_eq!(read("bytes 5-9/100"), Some((5, 100)));
-        assert_eq!(read("bytes 5-9/*"), None);
-        assert_eq!(read("bytes */100"), None);
-    }
-}
+#[path = "feed_tests.rs"]
+mod tests;

@@ -55,7 +55,7 @@ pub(super) enum Node {
     Transaction {
         /// The ledger's bytes.
         data: DataFrame,
-        /// The outcome, zstd over protobuf.
+        /// The outcome, zstd over protobuf or bincode.
         metadata: DataFrame,
         /// Its slot.
         slot: Slot,
@@ -75,7 +75,7 @@ pub(super) enum Node {
     Subset(Vec<Cid>),
     /// Subsets.
     Epoch(Vec<Cid>),
-    /// The rewards of a block, zstd over protobuf.
+    /// The rewards of a block, zstd over protobuf or bincode.
     Rewards(Slot, DataFrame),
     /// Part of something.
     DataFrame(DataFrame),

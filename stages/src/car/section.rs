@@ -72,6 +72,16 @@ impl Cid {
         }
     }
 
+    /// The bytes that name it.
+    pub(super) fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Node(digest) => {
+                [&[1, DAG_CBOR as u8, SHA2_256 as u8, DIGEST_BYTES as u8][..], &digest].concat()
+            }
+            Self::Nothing => vec![1, RAW as u8, IDENTITY as u8, 0],
+        }
+    }
+
     /// The CID that fills `bytes`.
     pub(super) fn whole(bytes: &[u8]) -> Result<Self, CidError> {
         match Self::first(bytes)? {
