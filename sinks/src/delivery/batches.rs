@@ -1,7 +1,8 @@
 //! Puts records together to the messages of a webhook, pure: by number, by size, and by how long the first one waited.
 //!
 //! A message holds records in the order in which they came. Its id names the slots and what is in it: the same records
-//! give the same id, whenever they are sent.
+//! give the same id, whenever they are sent. The message that was on its way when a process ended is cut as it was then,
+//! whatever the limits and the times are now, if its slots come in the same order ([`super::span`]).
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 use sluice_stages::slot::{Slot, Timestamp};
 
 use super::record::Lines;
+use super::span::{Place, Span};
 
 /// How messages are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(crate) struct RecordMessage {
     pub(crate) records: usize,
     /// Blocks that end in it.
     pub(crate) marks: Vec<Mark>,
+    /// Where its records are on the chain; `None` for those that are not on it.
+    pub(crate) span: Option<Span>,
 }
 
 /// The message under construction.
@@ -55,12 +59,16 @@ pub(crate) struct Batches {
     slots: Option<(Slot, Slot)>,
     marks: Vec<Mark>,
     since: Option<Timestamp>,
+    span: Option<Span>,
+    /// The message that is to be cut as it was, until that is done.
+    again: Option<Span>,
 }
 
 impl Batches {
-    /// Nothing yet.
-    pub(crate) fn new(limits: BatchLimits) -> Self {
-        Self { limits, text: Vec::new(), records: 0, slots: None, marks: Vec::new(), since: None }
+    /// Nothing yet. The message of `again` was on its way when the process before this one ended.
+    pub(crate) fn new(limits: BatchLimits, again: Option<Span>) -> Self {
+        let (text, marks) = (Vec::new(), Vec::new());
+        Self { limits, text, records: 0, slots: None, marks, since: None, span: None, again }
     }
 
     /// Adds the records of a block, or of no block; messages that are full go to `out`.
@@ -71,43 +79,93 @@ impl Batches {
         mark: Option<Mark>,
         out: &mut Vec<RecordMessage>,
     ) {
-        for line in lines.iter() {
-            let bytes = self.text.len() + 1 + line.len();
-            if self.records >= self.limits.items || (self.records > 0 && bytes > self.limits.bytes) {
+        // Samples are not on the chain, by which a message could be cut again.
+        if self.records > 0 && self.span.is_some() != mark.is_some() {
+            out.extend(self.take());
+        }
+        for (record, line) in lines.iter().enumerate() {
+            let place = mark.map(|mark| Place { slot: mark.slot, record });
+            if place.is_some_and(|place| self.was_delivered(place)) {
+                continue;
+            }
+            if self.records > 0
+                && (self.is_full(line) || place.is_some_and(|place| self.is_cut_before(place)))
+            {
                 out.extend(self.take());
             }
-            if self.records > 0 {
-                self.text.push(b',');
-            }
-            self.text.extend_from_slice(line);
-            self.records += 1;
-            self.since.get_or_insert(now);
-            if let Some(Mark { slot, .. }) = mark {
-                let (first, last) = self.slots.unwrap_or((slot, slot));
-                self.slots = Some((first.min(slot), last.max(slot)));
-            }
+            self.add(now, line, place);
         }
         let Some(mark) = mark else { return };
         self.marks.push(mark);
         self.since.get_or_insert(now);
         // Blocks of which nothing is sent don't wait without end either.
-        if self.marks.len() >= self.limits.items {
+        if self.is_repeated() || (self.marks.len() >= self.limits.items && !self.repeats()) {
             out.extend(self.take());
         }
     }
 
-    /// When [`Self::take`] is due; `None` if there is nothing to take.
+    fn add(&mut self, now: Timestamp, line: &[u8], place: Option<Place>) {
+        if self.records > 0 {
+            self.text.push(b',');
+        }
+        self.text.extend_from_slice(line);
+        self.records += 1;
+        self.since.get_or_insert(now);
+        if let Some(place) = place {
+            let (first, last) = self.slots.unwrap_or((place.slot, place.slot));
+            self.slots = Some((first.min(place.slot), last.max(place.slot)));
+            self.span = Some(Span::with(self.span, place));
+        }
+    }
+
+    /// Whether another record is too much.
+    fn is_full(&self, line: &[u8]) -> bool {
+        let bytes = self.text.len() + 1 + line.len();
+        !self.repeats() && (self.records >= self.limits.items || bytes > self.limits.bytes)
+    }
+
+    /// Whether a record was in a message before the one that is repeated: they go out in order.
+    fn was_delivered(&self, place: Place) -> bool {
+        self.again.is_some_and(|again| place.slot == again.from.slot && place.record < again.from.record)
+    }
+
+    /// Whether the message that is repeated begins with this record, or is over; it is, too, when a slot comes that was not
+    /// in it, so that it is no longer what it was.
+    fn is_cut_before(&self, place: Place) -> bool {
+        let Some(again) = self.again else { return false };
+        match self.repeats() {
+            true => self.is_repeated() || place < again.from || place.slot > again.to.slot,
+            false => place == again.from,
+        }
+    }
+
+    /// Whether the message under construction is the one that is repeated.
+    fn repeats(&self) -> bool {
+        let from = self.span.map(|span| span.from);
+        from.is_some() && from == self.again.map(|again| again.from)
+    }
+
+    /// Whether all of it is there.
+    fn is_repeated(&self) -> bool {
+        self.span.is_some() && self.span == self.again
+    }
+
+    /// When [`Self::take`] is due; `None` if there is nothing to take, or if it is not the time that cuts it.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.since.map(|since| since.after(self.limits.wait))
+        self.since.filter(|_| !self.repeats()).map(|since| since.after(self.limits.wait))
     }
 
     /// Whatever there is.
     pub(crate) fn take(&mut self) -> Option<RecordMessage> {
         self.since.take()?;
+        if self.repeats() {
+            self.again = None;
+        }
+        let span = self.span.take();
         let (text, marks) = (std::mem::take(&mut self.text), std::mem::take(&mut self.marks));
         let (records, slots) = (std::mem::take(&mut self.records), self.slots.take());
         let body = if records == 0 { Bytes::new() } else { body(&text, records, slots).into() };
-        Some(RecordMessage { id: id(&body, slots), body, records, marks })
+        Some(RecordMessage { id: id(&body, slots), body, records, marks, span })
     }
 }
 
@@ -129,90 +187,5 @@ fn id(body: &[u8], slots: Option<(Slot, Slot)>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn limits(items: usize, bytes: usize) -> BatchLimits {
-        BatchLimits { items, bytes, wait: Duration::from_secs(1) }
-    }
-
-    fn lines(slot: Slot, count: usize) -> Lines {
-        let mut lines = Lines::default();
-        (0..count).for_each(|index| lines.push(&serde_json::json!({"slot": slot, "index": index})));
-        lines
-    }
-
-    fn mark(slot: Slot) -> Option<Mark> {
-        Some(Mark { parent_slot: slot - 1, slot })
-    }
-
-    #[test]
-    fn a_body_is_json_and_its_id_names_what_is_in_it() {
-        let message = || {
-            let (mut batches, mut out) = (Batches::new(limits(10, 10_000)), Vec::new());
-            batches.push(Timestamp(0), &lines(7, 2), mark(7), &mut out);
-            batches.push(Timestamp(5), &lines(8, 1), mark(8), &mut out);
-            assert_eq!((out.len(), batches.due()), (0, Some(Timestamp(1_000_000))));
-            batches.take().expect("three records")
-        };
-        let body: serde_json::Value = serde_json::from_slice(&message().body).expect("JSON");
-        assert_eq!(
-            (&body["first_slot"], &body["last_slot"], &body["count"]),
-            (&7.into(), &8.into(), &3.into())
-        );
-        assert_eq!(body["records"][2]["slot"], 8);
-        assert!(message().id.starts_with("records_7_8_"), "{}", message().id);
-        assert_eq!(message(), message());
-    }
-
-    #[test]
-    fn blocks_without_records_are_passed_on_too() {
-        let (mut batches, mut out) = (Batches::new(limits(3, 100)), Vec::new());
-        for slot in 1..=3 {
-            batches.push(Timestamp(0), &Lines::default(), mark(slot), &mut out);
-        }
-        assert_eq!((out[0].records, out[0].body.len(), out[0].marks.len()), (0, 0, 3));
-        assert_eq!(batches.take(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_lost_and_no_bound_is_broken(
-            blocks in proptest::collection::vec(0..40usize, 1..30),
-            items in 1..20usize,
-            bytes in 1..400usize,
-        ) {
-            let (mut batches, mut out) = (Batches::new(limits(items, bytes)), Vec::new());
-            for (slot, &count) in (1..).zip(&blocks) {
-                batches.push(Timestamp(0), &lines(slot, count), mark(slot), &mut out);
-            }
-            out.extend(batches.take());
-            let mut records = Vec::new();
-            let mut marks = Vec::new();
-            for message in out {
-                prop_assert!(message.records <= items);
-                if message.records > 0 {
-                    let body: serde_json::Value = serde_json::from_slice(&message.body).expect("JSON");
-                    let own = body["records"].as_array().expect("a list").clone();
-                    prop_assert_eq!(own.len(), message.records);
-                    let text_bytes: usize = own.iter().map(|one| one.to_string().len() + 1).sum();
-                    prop_assert!(own.len() == 1 || text_bytes <= bytes + 1);
-                    records.extend(own.into_iter().map(|one| (one["slot"].as_u64(), one["index"].as_u64())));
-                }
-                // A block is marked only where all of its records are in this message or one before.
-                for mark in message.marks {
-                    marks.push(mark.slot);
-                    let there = records.iter().filter(|(slot, _)| *slot == Some(mark.slot)).count();
-                    prop_assert_eq!(there, blocks[mark.slot as usize - 1]);
-                }
-            }
-            let expected: Vec<_> = (1u64..).zip(&blocks)
-                .flat_map(|(slot, &count)| (0..count as u64).map(move |index| (Some(slot), Some(index))))
-                .collect();
-            prop_assert_eq!(records, expected);
-            prop_assert_eq!(marks, (1..=blocks.len() as u64).collect::<Vec<_>>());
-        }
-    }
-}
+#[path = "batches_tests.rs"]
+mod tests;

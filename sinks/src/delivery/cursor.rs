@@ -1,10 +1,11 @@
 //! Up to where a sink has delivered the chain, kept in a file.
 //!
 //! A block covers its own slot and the skipped ones between its parent and itself. The cursor stands behind the slots that
-//! are covered without a break; what was delivered beyond a hole is remembered in memory, and is delivered again if the
-//! process ends before the hole is filled.
+//! are covered without a break; stretches that were delivered beyond holes are remembered beside it, and so is where the
+//! message begins and ends that is on its way, so that a restart cuts it the same again.
 //!
-//! The file (`{"version":1,"next_slot":N}`) is written to another name, synced, renamed, and its folder synced.
+//! The file (`{"version":1,"next_slot":N}`, with `delivered` and `sending` where there is such) is written to another name,
+//! synced, renamed, and its folder synced.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,12 +15,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sluice_stages::slot::{Hash, Slot};
 
+use super::span::Span;
+
 /// The file's name in the state folder.
 pub(crate) const FILE_NAME: &str = "cursor.json";
 /// The version of the file's format.
 const VERSION: u32 = 1;
-/// Stretches beyond holes that are remembered; each stands for a hole. What lies beyond more of them is delivered again
-/// after a restart.
+/// Stretches beyond holes that the file remembers; what lies beyond more of them is delivered again after a restart.
+const MAX_STORED_STRETCHES: usize = 256;
+/// Stretches beyond holes that are remembered; each stands for a hole.
 const MAX_STRETCHES: usize = 4_096;
 /// Versions of slots that were accepted and are not behind the cursor: seven hours of the chain.
 const MAX_ACCEPTED: usize = 65_536;
@@ -31,19 +35,32 @@ pub(crate) struct Cursor {
     next_slot: Option<Slot>,
     /// Stretches that were delivered at or above `next_slot`: first slot to the slot behind the last.
     stretches: BTreeMap<Slot, Slot>,
+    /// Stretches that a process before this one delivered; of which versions, nobody knows.
+    inherited: BTreeMap<Slot, Slot>,
     /// What was taken in, so that a slot which comes again is not delivered again.
     accepted: BTreeMap<(Slot, Hash), ()>,
 }
 
 impl Cursor {
-    /// A cursor that goes on with `next_slot`.
-    pub(crate) fn at(next_slot: Option<Slot>) -> Self {
-        Self { next_slot, ..Self::default() }
+    /// A cursor that goes on where a process before this one was, if there was one.
+    pub(crate) fn resume(position: Option<&Position>) -> Self {
+        let Some(position) = position else { return Self::default() };
+        let stretches: BTreeMap<Slot, Slot> = position.delivered.iter().copied().collect();
+        let mut cursor = Self {
+            next_slot: Some(position.next_slot),
+            inherited: stretches.clone(),
+            stretches,
+            accepted: BTreeMap::new(),
+        };
+        cursor.advance();
+        cursor
     }
 
-    /// The first slot that has not been delivered, as far as is known.
-    pub(crate) fn next_slot(&self) -> Option<Slot> {
-        self.next_slot
+    /// Where it is, while the message of `sending` is on its way; `None` if nothing is known yet.
+    pub(crate) fn position(&self, sending: Option<Span>) -> Option<Position> {
+        let next_slot = self.next_slot.or(sending.map(|span| span.from.slot))?;
+        let delivered = self.stretches.iter().take(MAX_STORED_STRETCHES).map(|(&first, &end)| (first, end));
+        Some(Position { next_slot, delivered: delivered.collect(), sending })
     }
 
     /// The pipeline looks for nothing below `slot`. True if slots that were never delivered lie below.
@@ -56,7 +73,8 @@ impl Cursor {
 
     /// Whether this version of a slot is to be delivered: it was not yet, and is not about to be.
     pub(crate) fn accept(&mut self, slot: Slot, blockhash: Hash) -> bool {
-        if self.next_slot.is_some_and(|next| slot < next) {
+        let inherited = self.inherited.range(..=slot).next_back().is_some_and(|(_, &end)| slot < end);
+        if inherited || self.next_slot.is_some_and(|next| slot < next) {
             return false;
         }
         if self.accepted.len() >= MAX_ACCEPTED {
@@ -102,10 +120,24 @@ pub(crate) struct CursorFile {
     path: PathBuf,
 }
 
+/// How far the deliveries have come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Everything below was delivered.
+    pub(crate) next_slot: Slot,
+    /// Stretches above that were delivered, too: first slot, slot behind the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) delivered: Vec<(Slot, Slot)>,
+    /// The message that was sent and perhaps taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sending: Option<Span>,
+}
+
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct Stored<P> {
     version: u32,
-    next_slot: Slot,
+    #[serde(flatten)]
+    position: P,
 }
 
 impl CursorFile {
@@ -123,7 +155,7 @@ impl CursorFile {
     ///
     /// # Errors
     /// If it can't be read, or is no cursor of this version.
-    pub(crate) fn load(&self) -> io::Result<Option<Slot>> {
+    pub(crate) fn load(&self) -> io::Result<Option<Position>> {
         let bytes = match fs::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
@@ -132,22 +164,22 @@ impl CursorFile {
             let message = format!("{what}; move it away to begin at the tip");
             io::Error::new(io::ErrorKind::InvalidData, message)
         };
-        let stored: Stored =
+        let stored: Stored<Position> =
             serde_json::from_slice(&bytes).map_err(|error| wrong(format!("not a cursor: {error}")))?;
         if stored.version != VERSION {
             return Err(wrong(format!("a cursor of version {}, this is {VERSION}", stored.version)));
         }
-        Ok(Some(stored.next_slot))
+        Ok(Some(stored.position))
     }
 
-    /// Makes `next_slot` durable.
+    /// Makes `position` durable.
     ///
     /// # Errors
-    /// If the disk refuses; the file is as it was, or says `next_slot`.
-    pub(crate) fn store(&self, next_slot: Slot) -> io::Result<()> {
+    /// If the disk refuses; the file is as it was, or says `position`.
+    pub(crate) fn store(&self, position: &Position) -> io::Result<()> {
         let staged = self.path.with_extension("json.tmp");
         let mut file = File::create(&staged)?;
-        file.write_all(&serde_json::to_vec(&Stored { version: VERSION, next_slot })?)?;
+        file.write_all(&serde_json::to_vec(&Stored { version: VERSION, position })?)?;
         file.sync_all()?;
         fs::rename(&staged, &self.path)?;
         match self.path.parent() {
@@ -158,90 +190,5 @@ impl CursorFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn skipped_slots_are_covered_by_the_block_behind_them() {
-        let mut cursor = Cursor::at(Some(10));
-        cursor.on_delivered(9, 10);
-        cursor.on_delivered(10, 14);
-        assert_eq!(cursor.next_slot(), Some(15));
-    }
-
-    #[test]
-    fn a_hole_holds_it_until_it_is_filled() {
-        let mut cursor = Cursor::at(Some(10));
-        cursor.on_delivered(9, 10);
-        cursor.on_delivered(11, 12);
-        cursor.on_delivered(12, 13);
-        assert_eq!(cursor.next_slot(), Some(11));
-        cursor.on_delivered(10, 11);
-        assert_eq!((cursor.next_slot(), cursor.stretches.len()), (Some(14), 0));
-    }
-
-    #[test]
-    fn what_comes_again_is_not_accepted_again() {
-        let mut cursor = Cursor::at(Some(10));
-        let (one, other) = (Hash([1; 32]), Hash([2; 32]));
-        assert!(!cursor.accept(9, one), "behind the cursor");
-        assert!(cursor.accept(10, one));
-        assert!(!cursor.accept(10, one));
-        assert!(cursor.accept(10, other), "another version");
-        cursor.on_delivered(9, 10);
-        assert!(!cursor.accept(10, Hash([3; 32])));
-        assert!(cursor.accepted.is_empty());
-    }
-
-    #[test]
-    fn a_begin_behind_the_cursor_means_that_slots_were_missed() {
-        assert!(!Cursor::at(None).begin(10));
-        assert!(!Cursor::at(Some(10)).begin(10));
-        assert!(!Cursor::at(Some(10)).begin(5));
-        let mut cursor = Cursor::at(Some(10));
-        assert!(cursor.begin(12));
-        assert_eq!(cursor.next_slot(), Some(12));
-    }
-
-    #[test]
-    fn the_file_says_what_was_stored_last() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = CursorFile::new(folder.path().join(FILE_NAME));
-        assert_eq!(file.load().expect("none"), None);
-        for slot in [1, 432_000_000, 7] {
-            file.store(slot).expect("stored");
-            assert_eq!(file.load().expect("there"), Some(slot));
-        }
-        fs::write(file.path(), "{\"version\":2,\"next_slot\":1}").expect("written");
-        assert!(file.load().expect_err("another version").to_string().contains("move it away"));
-        fs::write(file.path(), "{").expect("written");
-        assert!(file.load().is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn in_any_order_all_blocks_bring_it_behind_the_last(
-            steps in proptest::collection::vec(1..4u64, 1..60),
-            seed: u64,
-        ) {
-            let mut links = Vec::new();
-            let mut slot = 100;
-            for step in steps {
-                links.push((slot, slot + step));
-                slot += step;
-            }
-            let mut order = links.clone();
-            order.sort_by_key(|(_, slot)| slot.wrapping_mul(seed | 1));
-            let mut cursor = Cursor::at(Some(101));
-            let mut done = std::collections::BTreeSet::new();
-            for (parent, slot) in order {
-                cursor.on_delivered(parent, slot);
-                done.insert(slot);
-                let expected = links.iter().find(|(_, slot)| !done.contains(slot)).map(|(parent, _)| parent + 1);
-                prop_assert_eq!(cursor.next_slot(), Some(expected.unwrap_or(links[links.len() - 1].1 + 1)));
-            }
-        }
-    }
-}
+#[path = "cursor_tests.rs"]
+mod tests;

@@ -22,6 +22,7 @@ pub(crate) mod options;
 pub(crate) mod record;
 pub(crate) mod retry;
 pub(crate) mod signing;
+pub(crate) mod span;
 pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;

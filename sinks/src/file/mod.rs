@@ -120,11 +120,11 @@ impl Component for FileOptions {
         let rotation = Rotation { bytes: self.rotate_bytes, age: self.rotate_age, keep: self.keep };
         let file = RotatingFile::open(&self.path, rotation).map_err(failed)?;
         let cursor = self.cursor_file();
-        let next_slot =
+        let position =
             cursor.load().map_err(|source| BuildError::Io { path: cursor.path().to_owned(), source })?;
-        if let Some(slot) = next_slot {
-            context.begin_with(Start::At(slot));
+        if let Some(position) = &position {
+            context.begin_with(Start::At(position.next_slot));
         }
-        Ok(Node::Sink(Box::new(FileSink { options: self, file, cursor, next_slot })))
+        Ok(Node::Sink(Box::new(FileSink { options: self, file, cursor, position })))
     }
 }

@@ -8,13 +8,12 @@ use futures::future::BoxFuture;
 use sluice_stages::batch::{Batch, Item};
 use sluice_stages::edge::Inbox;
 use sluice_stages::node::{NodeContext, NodeError, Sink};
-use sluice_stages::slot::Slot;
 
 use super::FileOptions;
 use super::rotation::RotatingFile;
 use crate::delivery::alert_record::Teller;
 use crate::delivery::counters::{Counters, add};
-use crate::delivery::cursor::{Cursor, CursorFile};
+use crate::delivery::cursor::{Cursor, CursorFile, Position};
 use crate::delivery::line_maker::LineMaker;
 use crate::delivery::record::Lines;
 
@@ -30,12 +29,12 @@ pub(super) struct FileSink {
     pub(super) options: FileOptions,
     pub(super) file: RotatingFile,
     pub(super) cursor: CursorFile,
-    pub(super) next_slot: Option<Slot>,
+    pub(super) position: Option<Position>,
 }
 
 impl Sink for FileSink {
     fn run(self: Box<Self>, inbox: Inbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>> {
-        let Self { options, file, cursor, next_slot } = *self;
+        let Self { options, file, cursor, position } = *self;
         let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
         let maker = LineMaker::new(&options.records, &options.filters, teller);
         let shell = Shell {
@@ -44,8 +43,8 @@ impl Sink for FileSink {
             maker,
             file: Some(file),
             cursor_file: cursor,
-            cursor: Cursor::at(next_slot),
-            stored: next_slot,
+            cursor: Cursor::resume(position.as_ref()),
+            stored: position,
             counters: Counters::default(),
         };
         Box::pin(shell.run(inbox))
@@ -62,7 +61,7 @@ struct Shell {
     /// Behind what was written, synced or not.
     cursor: Cursor,
     /// What the cursor's file says.
-    stored: Option<Slot>,
+    stored: Option<Position>,
     counters: Counters,
 }
 
@@ -125,13 +124,13 @@ impl Shell {
 
     /// Makes what was written durable, and then says so in the cursor.
     async fn sync(&mut self) -> Result<(), NodeError> {
-        let next_slot = self.cursor.next_slot();
+        let position = self.cursor.position(None);
         self.until_done(RotatingFile::sync).await?;
-        if let Some(slot) = next_slot.filter(|_| next_slot != self.stored) {
-            let file = self.cursor_file.clone();
-            self.until_done(move |_| file.store(slot)).await?;
-            self.stored = next_slot;
-            self.counters.next_slot.store(slot, Ordering::Relaxed);
+        if let Some(position) = position.filter(|position| self.stored.as_ref() != Some(position)) {
+            let (file, written) = (self.cursor_file.clone(), position.clone());
+            self.until_done(move |_| file.store(&written)).await?;
+            self.counters.next_slot.store(position.next_slot, Ordering::Relaxed);
+            self.stored = Some(position);
         }
         self.context.metrics.show(|show| self.counters.metrics(show));
         Ok(())

@@ -3,13 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_stages::slot::Slot;
 use tokio::sync::mpsc;
 
 use crate::delivery::batches::RecordMessage;
 use crate::delivery::counters::{Counters, add};
 use crate::delivery::courier::{Courier, Message, Outcome};
-use crate::delivery::cursor::{Cursor, CursorFile};
+use crate::delivery::cursor::{Cursor, CursorFile, Position};
+use crate::delivery::span::Span;
 
 /// The lane of records: one message after the other, and the cursor behind them.
 pub(super) struct RecordLane {
@@ -17,43 +17,54 @@ pub(super) struct RecordLane {
     pub(super) courier: Courier,
     pub(super) cursor: Arc<Mutex<Cursor>>,
     pub(super) file: Option<CursorFile>,
+    /// The message that is or was on its way, as the cursor's file has it.
+    pub(super) sending: Option<Span>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl RecordLane {
     /// Delivers until the queue's other end is gone.
     pub(super) async fn run(mut self) {
-        let mut stored = lock(&self.cursor).next_slot();
+        let mut stored = lock(&self.cursor).position(self.sending);
         while let Some(message) = self.queue.recv().await {
-            let RecordMessage { id, body, records, marks } = message;
+            let RecordMessage { id, body, records, marks, span } = message;
             if !body.is_empty() {
+                // Before the first try: a restart has to cut the message the same again.
+                self.sending = span;
+                self.store(&mut stored).await;
                 let message = Message { id, content_type: "application/json".to_owned(), body };
                 match self.courier.deliver(&message).await {
                     Outcome::Delivered => add(&self.counters.records, records as u64),
                     Outcome::DeadLettered => {}
                     // The time is up for what follows, too; the cursor stays in front of it.
-                    Outcome::Abandoned => continue,
+                    Outcome::Abandoned => return self.give_up().await,
                 }
+                self.sending = None;
             }
-            let next_slot = {
-                let mut cursor = lock(&self.cursor);
-                marks.iter().for_each(|mark| cursor.on_delivered(mark.parent_slot, mark.slot));
-                cursor.next_slot()
-            };
-            if next_slot != stored {
-                self.store(next_slot).await;
-                stored = next_slot;
-            }
+            marks.iter().for_each(|mark| lock(&self.cursor).on_delivered(mark.parent_slot, mark.slot));
+            self.store(&mut stored).await;
+        }
+    }
+
+    /// Counts what is not even tried.
+    async fn give_up(&mut self) {
+        while let Some(message) = self.queue.recv().await {
+            add(&self.counters.abandoned, u64::from(message.records > 0));
         }
     }
 
     /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.
-    async fn store(&self, next_slot: Option<Slot>) {
-        let Some(next_slot) = next_slot else { return };
-        self.counters.next_slot.store(next_slot, Ordering::Relaxed);
+    async fn store(&self, stored: &mut Option<Position>) {
+        let position = lock(&self.cursor).position(self.sending);
+        if position == *stored {
+            return;
+        }
+        stored.clone_from(&position);
+        let Some(position) = position else { return };
+        self.counters.next_slot.store(position.next_slot, Ordering::Relaxed);
         let Some(file) = self.file.clone() else { return };
         let path = file.path().display().to_string();
-        let stored = tokio::task::spawn_blocking(move || file.store(next_slot)).await;
+        let stored = tokio::task::spawn_blocking(move || file.store(&position)).await;
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(path, %error, "the cursor was not stored"),

@@ -12,7 +12,9 @@
 //! answer, redirects included, makes the message a dead letter.
 //!
 //! With a `state_path` the cursor says behind which slot a restart goes on: what was delivered right before a crash may be
-//! delivered again, nothing is left out. A body is
+//! delivered again, nothing is left out. Where a message begins and ends is stored before it is sent, so it comes again as the
+//! same message, under the same id, if its slots come in the chain's order again; those around holes that were filled late
+//! may come again under another id. A body is
 //! `{"type":"records","first_slot":…,"last_slot":…,"count":…,"records":[…]}`.
 //!
 //! **A slow or dead receiver.** Notices have a bounded queue of their own and hold nobody up. Records don't get lost: when
@@ -44,7 +46,7 @@ use url::Url;
 
 pub use self::compose::AlertFormat;
 use crate::delivery::batches::BatchLimits;
-use crate::delivery::cursor::{self, CursorFile};
+use crate::delivery::cursor::{self, CursorFile, Position};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::options::{problem, zero};
 use crate::delivery::signing::Signer;
@@ -246,26 +248,26 @@ impl Component for WebhookOptions {
             Some(path) => Some(open_state(path)?),
             None => None,
         };
-        let next_slot = cursor.as_ref().and_then(|(_, next_slot)| *next_slot);
-        if let Some(slot) = next_slot {
-            context.begin_with(Start::At(slot));
+        let (file, position) = cursor.unzip();
+        let position = position.flatten();
+        if let Some(position) = &position {
+            context.begin_with(Start::At(position.next_slot));
         }
         let letters =
             self.state_path.as_deref().map(|path| DeadLetters::new(path, self.dead_letter_max_bytes));
-        let file = cursor.map(|(file, _)| file);
-        let sink = WebhookSink::try_new(self, client, file, next_slot, letters);
+        let sink = WebhookSink::try_new(self, client, file, position, letters);
         Ok(Node::Sink(Box::new(sink.map_err(BuildError::Other)?)))
     }
 }
 
 /// The cursor in `folder`, which is made if it is not there.
-fn open_state(folder: &std::path::Path) -> Result<(CursorFile, Option<u64>), BuildError> {
+fn open_state(folder: &std::path::Path) -> Result<(CursorFile, Option<Position>), BuildError> {
     let failed = |path: &std::path::Path| {
         let path = path.to_owned();
         move |source| BuildError::Io { path, source }
     };
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let file = CursorFile::new(folder.join(cursor::FILE_NAME));
-    let next_slot = file.load().map_err(failed(file.path()))?;
-    Ok((file, next_slot))
+    let position = file.load().map_err(failed(file.path()))?;
+    Ok((file, position))
 }

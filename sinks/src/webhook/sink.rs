@@ -22,7 +22,7 @@ use crate::delivery::alert_record::Teller;
 use crate::delivery::batches::{Batches, Mark, RecordMessage};
 use crate::delivery::counters::{Counters, add};
 use crate::delivery::courier::{Courier, Service, expire_after};
-use crate::delivery::cursor::{Cursor, CursorFile};
+use crate::delivery::cursor::{Cursor, CursorFile, Position};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::encoding::Encoding;
 use crate::delivery::filters::Filters;
@@ -41,7 +41,7 @@ pub(super) struct WebhookSink {
     receiver: HttpReceiver,
     template: Option<Template>,
     file: Option<CursorFile>,
-    next_slot: Option<Slot>,
+    position: Option<Position>,
     letters: Option<DeadLetters>,
 }
 
@@ -51,7 +51,7 @@ impl WebhookSink {
         options: WebhookOptions,
         client: reqwest::Client,
         file: Option<CursorFile>,
-        next_slot: Option<Slot>,
+        position: Option<Position>,
         letters: Option<DeadLetters>,
     ) -> Result<Self, String> {
         let url = options.parsed_url().ok_or("the url is none")?;
@@ -64,7 +64,7 @@ impl WebhookSink {
             timeout: options.retry.timeout,
         };
         let template = options.template.as_deref().map(Template::try_new).transpose()?;
-        Ok(Self { options, receiver, template, file, next_slot, letters })
+        Ok(Self { options, receiver, template, file, position, letters })
     }
 }
 
@@ -100,18 +100,21 @@ struct Shell {
 
 impl Shell {
     fn start(sink: WebhookSink, context: NodeContext) -> Self {
-        let WebhookSink { options, receiver, template, file, next_slot, letters } = sink;
+        let WebhookSink { options, receiver, template, file, position, letters } = sink;
         let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
         let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
         let (messages, queue) = mpsc::channel(QUEUED_MESSAGES);
-        let cursor = Arc::new(Mutex::new(Cursor::at(next_slot)));
-        counters.next_slot.store(next_slot.unwrap_or(0), Ordering::Relaxed);
+        let cursor = Arc::new(Mutex::new(Cursor::resume(position.as_ref())));
+        let next_slot = position.as_ref().map_or(0, |position| position.next_slot);
+        counters.next_slot.store(next_slot, Ordering::Relaxed);
+        let sending = position.and_then(|position| position.sending);
         let mut tasks = JoinSet::new();
         let lane = RecordLane {
             queue,
             courier: Courier::new(service.clone(), options.give_up_after),
             cursor: Arc::clone(&cursor),
             file,
+            sending,
             counters: Arc::clone(&counters),
         };
         tasks.spawn(lane.run());
@@ -119,7 +122,7 @@ impl Shell {
         let attendants = service.attend(&context, options.drain_timeout);
         let filters = Filters::new(&options.filters);
         let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
-        let batches = Batches::new(options.limits());
+        let batches = Batches::new(options.limits(), sending);
         Self {
             options,
             context,

@@ -21,7 +21,10 @@ fn items(chain: &Chain) -> Vec<Item> {
 }
 
 fn cursor(folder: &Path) -> Option<u64> {
-    CursorFile::new(folder.join(cursor::FILE_NAME)).load().expect("readable")
+    CursorFile::new(folder.join(cursor::FILE_NAME))
+        .load()
+        .expect("readable")
+        .map(|position| position.next_slot)
 }
 
 fn dead_letters(folder: &Path) -> Vec<Value> {
