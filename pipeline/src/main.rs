@@ -109,3 +109,32 @@ fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_that_reads_a_pipeline_takes_the_same_values_over_it() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        let reads = |command: &&clap::Command| {
+            let names = command.get_positionals().filter_map(clap::Arg::get_value_names).flatten();
+            names.into_iter().any(|name| name.as_str() == "PIPELINE.toml")
+        };
+        let reading: Vec<&clap::Command> = cli.get_subcommands().filter(reads).collect();
+        let names: Vec<&str> = reading.iter().map(|command| command.get_name()).collect();
+        assert_eq!(
+            names,
+            ["run", "record", "backfill", "repair", "validate", "config", "endpoints", "graph"]
+        );
+        for command in reading {
+            for long in ["set", "profile", "env-file"] {
+                let has = command.get_arguments().any(|argument| argument.get_long() == Some(long));
+                assert!(has, "{} takes no --{long}", command.get_name());
+            }
+        }
+    }
+}

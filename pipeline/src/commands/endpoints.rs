@@ -18,6 +18,7 @@ use sluice_stages::yellowstone::race::{MAX_RACERS, Race, Standing};
 use url::Url;
 
 use crate::commands::run::EXIT_FAILED;
+use crate::layers::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 
@@ -39,6 +40,9 @@ pub struct EndpointsArgs {
     /// How to show it.
     #[arg(long, value_enum, default_value_t)]
     pub format: EndpointsFormat,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// How `sluice endpoints` shows what it found.
@@ -62,7 +66,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// Probes the endpoints.
 pub async fn run(args: EndpointsArgs) -> ExitCode {
-    let plan = match Plan::load(&args.pipeline) {
+    let plan = match args.overrides.load(&args.pipeline) {
         Ok(plan) => plan,
         Err(diagnostics) => {
             report::show(&diagnostics);

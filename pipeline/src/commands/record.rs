@@ -16,6 +16,7 @@ use sluice_stages::stage::Flow;
 
 use super::run::{EXIT_DEADLINE, EXIT_FAILED, EXIT_SIGNALLED};
 use crate::kinds::{self, KINDS};
+use crate::layers::Overrides;
 use crate::plan::{Plan, PlanEdge, PlanNode};
 use crate::report::{self, EXIT_CONFIG};
 use crate::runner::{self, RunError, Running, Watch};
@@ -33,11 +34,14 @@ pub struct RecordArgs {
     /// How long to record, such as `60s`; without it until SIGINT or SIGTERM.
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub duration: Option<Duration>,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// Records.
 pub async fn run(args: RecordArgs) -> ExitCode {
-    let plan = match Plan::load(&args.pipeline) {
+    let plan = match args.overrides.load(&args.pipeline) {
         Ok(plan) => plan,
         Err(diagnostics) => {
             report::show(&diagnostics);
@@ -135,7 +139,12 @@ mod tests {
     use crate::testing::WHOLE;
 
     fn args() -> RecordArgs {
-        RecordArgs { pipeline: PathBuf::new(), out: PathBuf::from("out.recording"), duration: None }
+        RecordArgs {
+            pipeline: PathBuf::new(),
+            out: PathBuf::from("out.recording"),
+            duration: None,
+            overrides: Overrides::default(),
+        }
     }
 
     #[test]

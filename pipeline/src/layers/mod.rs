@@ -31,6 +31,9 @@ pub struct Overrides {
     /// given several times.
     #[arg(long = "set", value_name = "PLACE=VALUE")]
     pub set: Vec<String>,
+    /// Sets the profile, over the file and the environment; the same as `--set pipeline.profile=NAME`.
+    #[arg(long, value_name = "NAME", value_parser = ["aggressive", "balanced", "conservative"])]
+    pub profile: Option<String>,
     /// Reads variables from this file, too; those of the environment go first.
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
@@ -46,7 +49,9 @@ impl Overrides {
             Some(file) => Environment::with_file(file).map_err(|error| error.diagnostics())?,
             None => Environment::process(),
         };
-        Plan::load_with(path, &environment, &self.set)
+        let profile = self.profile.iter().map(|name| format!("pipeline.profile={name}"));
+        let set: Vec<String> = profile.chain(self.set.iter().cloned()).collect();
+        Plan::load_with(path, &environment, &set)
     }
 }
 

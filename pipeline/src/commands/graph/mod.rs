@@ -10,6 +10,7 @@ use sluice_config::units::format_bytes;
 use sluice_stages::component::Role;
 use sluice_stages::edge::{EdgeConfig, WhenFull};
 
+use crate::layers::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 use drawing::{DrawnEdge, DrawnNode, drawn};
@@ -23,6 +24,9 @@ pub struct GraphArgs {
     /// What to draw it for.
     #[arg(long, value_enum, default_value_t)]
     pub format: GraphFormat,
+    /// Values over those of the file.
+    #[command(flatten)]
+    pub overrides: Overrides,
 }
 
 /// What `sluice graph` draws for.
@@ -39,7 +43,7 @@ pub enum GraphFormat {
 
 /// Draws the pipeline. The exit code is 78 if it has errors.
 pub fn run(args: &GraphArgs) -> ExitCode {
-    match Plan::load(&args.pipeline) {
+    match args.overrides.load(&args.pipeline) {
         Ok(plan) => {
             report::show(&plan.warnings);
             report::print(&draw(&plan, args.format));
