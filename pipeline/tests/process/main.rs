@@ -4,6 +4,7 @@
 mod backpressure;
 mod kill;
 mod prove;
+mod recording;
 mod secrets;
 mod signals;
 mod spool;

@@ -30,9 +30,15 @@ pub struct ReplayOptions {
     /// `"original"`. Recordings that say neither when updates came nor when servers made them are played as with `"max"`.
     #[serde(default)]
     pub speed: Speed,
-    /// Begins with the first block of the recording that is about this slot or a later one. Default: with the first.
+    /// Begins with the first block of the recording that is about this slot or a later one, a megabyte or so before the
+    /// slot itself. Default: with the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_slot: Option<Slot>,
+    /// Begins with what came so long after the beginning, such as `"10m"`. With `first_slot`, both have to be reached.
+    /// Default 0s.
+    #[serde(default, with = "sluice_config::units::duration", skip_serializing_if = "Duration::is_zero")]
+    #[schemars(with = "String")]
+    pub skip: Duration,
 }
 
 /// How fast a recording is played.
@@ -96,8 +102,8 @@ impl Component for ReplayOptions {
         for endpoint in reader.endpoints() {
             context.scope = union(context.scope, endpoint.scope);
         }
-        if let Some(slot) = self.first_slot {
-            reader.skip_to(slot).map_err(other)?;
+        if self.first_slot.is_some() || !self.skip.is_zero() {
+            reader.skip_to(self.first_slot, self.skip).map_err(other)?;
         }
         let player = Player::new(&[], Guests::of(context));
         Ok(Node::Source(Box::new(ReplaySource::new(reader, player, self.speed.factor()))))

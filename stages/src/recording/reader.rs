@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -65,6 +66,14 @@ pub enum RecordingError {
         /// The file.
         path: PathBuf,
     },
+    /// It has nothing of what is wanted.
+    #[error("{path}: the recording ends before the place that it is to begin with; its last slot is {last}")]
+    Ends {
+        /// The file.
+        path: PathBuf,
+        /// The highest slot that it is about.
+        last: Slot,
+    },
     /// Its head is damaged.
     #[error("{path}: the head of the recording is damaged; nothing can be read of it")]
     Head {
@@ -83,6 +92,26 @@ pub struct Reader {
     offset: u64,
     ended: bool,
     torn_at: Option<u64>,
+    skipping: Option<Skipping>,
+}
+
+/// Where to begin with what has no index: updates before that are read and let go.
+#[derive(Debug, Clone, Copy)]
+struct Skipping {
+    slot: Option<Slot>,
+    after: Duration,
+    first_at: Option<Timestamp>,
+    last_slot: Slot,
+}
+
+impl Skipping {
+    /// Whether an update, which came `at`, is behind the place to begin with.
+    fn reaches(&mut self, at: Timestamp, update: &Bytes) -> bool {
+        let slot = frame::scan(update).map_or(0, |header| header.slot);
+        self.last_slot = self.last_slot.max(slot);
+        let first_at = *self.first_at.get_or_insert(at);
+        self.slot.is_none_or(|wanted| slot >= wanted) && at >= first_at.after(self.after)
+    }
 }
 
 enum Format {
@@ -113,26 +142,32 @@ impl Reader {
             offset: 0,
             ended: false,
             torn_at: None,
+            skipping: None,
         };
         reader.format = if is_plain { reader.probe()? } else { Format::Blocks(reader.head()?) };
         Ok(reader)
     }
 
-    /// Skips the blocks that lie before the first one that is about `slot` or a later one, by the index. Without effect
-    /// on what is packed as a whole, and on plain recordings.
+    /// Begins with what is about `slot` or a later one, and came so long `after` the beginning or later: with the
+    /// first block that has such an update, by the index where there is one.
     ///
     /// # Errors
-    /// If the disk refuses.
-    pub fn skip_to(&mut self, slot: Slot) -> Result<(), RecordingError> {
-        if matches!(self.format, Format::Plain { .. }) {
-            return Ok(());
-        }
+    /// If the disk refuses, or the recording ends before that.
+    pub fn skip_to(&mut self, slot: Option<Slot>, after: Duration) -> Result<(), RecordingError> {
         let io = |source| RecordingError::Io { path: self.path.clone(), source };
         let mut file = File::open(&self.path).map_err(io)?;
-        let Some(index) = Index::read(&mut file).map_err(io)? else { return Ok(()) };
-        let Some(first) = index.entries.iter().find(|entry| entry.last_slot >= slot) else { return Ok(()) };
-        file.seek(SeekFrom::Start(first.offset)).map_err(io)?;
-        (self.input, self.offset) = (Box::new(BufReader::with_capacity(READ_BYTES, file)), first.offset);
+        let Some(index) = Index::read(&mut file).map_err(io)? else {
+            self.skipping = Some(Skipping { slot, after, first_at: None, last_slot: 0 });
+            return Ok(());
+        };
+        let ends = || RecordingError::Ends { path: self.path.clone(), last: index.last_slot() };
+        let begun = index.entries.first().map_or(Timestamp(0), |entry| entry.first_at);
+        let is_first = |entry: &&IndexEntry| {
+            slot.is_none_or(|slot| entry.last_slot >= slot) && entry.last_at >= begun.after(after)
+        };
+        let first = index.entries.iter().find(is_first).ok_or_else(ends)?.offset;
+        file.seek(SeekFrom::Start(first)).map_err(io)?;
+        (self.input, self.offset) = (Box::new(BufReader::with_capacity(READ_BYTES, file)), first);
         Ok(())
     }
 
@@ -159,13 +194,43 @@ impl Reader {
         if self.ended {
             return Ok(None);
         }
-        let read = match &self.format {
-            Format::Blocks(_) => self.next_of_blocks(),
-            Format::Plain { .. } => self.next_of_plain(),
+        let block = loop {
+            let read = match &self.format {
+                Format::Blocks(_) => self.next_of_blocks(),
+                Format::Plain { .. } => self.next_of_plain(),
+            };
+            let block = read.map_err(|source| RecordingError::Io { path: self.path.clone(), source })?;
+            match block {
+                Some(block) if self.is_skipped(&block) => {}
+                block => break block,
+            }
         };
-        let block = read.map_err(|source| RecordingError::Io { path: self.path.clone(), source })?;
         self.ended |= block.is_none();
-        Ok(block)
+        match self.skipping.filter(|_| self.ended) {
+            Some(Skipping { last_slot: last, .. }) => {
+                Err(RecordingError::Ends { path: self.path.clone(), last })
+            }
+            None => Ok(block),
+        }
+    }
+
+    /// Whether a block lies before the place to begin with.
+    fn is_skipped(&mut self, block: &RecordedBlock) -> bool {
+        let Some(skipping) = &mut self.skipping else { return false };
+        if let Some(first) = block.records.first() {
+            skipping.first_at.get_or_insert(match first {
+                Record::Opened(session) => session.opened_at,
+                Record::Closed { at, .. } | Record::Frame { at, .. } => *at,
+            });
+        }
+        let mut frames = block.records.iter().filter_map(|record| match record {
+            Record::Frame { at, bytes, .. } => Some((*at, bytes)),
+            Record::Opened(_) | Record::Closed { .. } => None,
+        });
+        if frames.any(|(at, bytes)| skipping.reaches(at, bytes)) {
+            self.skipping = None;
+        }
+        self.skipping.is_some()
     }
 
     fn head(&mut self) -> Result<Head, RecordingError> {
@@ -279,6 +344,11 @@ pub struct Index {
 }
 
 impl Index {
+    /// The highest slot that any block is about.
+    pub fn last_slot(&self) -> Slot {
+        self.entries.iter().map(|entry| entry.last_slot).max().unwrap_or_default()
+    }
+
     /// Reads the index of a recording, or makes it anew from its whole blocks; `None` if `file` is not a recording in
     /// blocks.
     ///

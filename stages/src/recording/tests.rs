@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -169,7 +170,7 @@ fn a_replay_that_begins_later_opens_the_sessions_that_were_open_there() {
     let path = folder.path().join("later");
     fs::write(&path, record(&story(), 6).0).expect("writable");
     let mut reader = Reader::open(&path).expect("a recording");
-    reader.skip_to(108).expect("there is an index");
+    reader.skip_to(Some(108), Duration::ZERO).expect("there is an index");
     let block = reader.next_block().expect("readable").expect("a block");
     let items = play(vec![block]);
     assert!(matches!(items[0], Item::Session(Session::Opened { .. })));
@@ -180,6 +181,39 @@ fn a_replay_that_begins_later_opens_the_sessions_that_were_open_there() {
     };
     assert!(items.iter().filter_map(slot).max() >= Some(108));
     assert!(items.iter().filter_map(slot).min() > Some(100), "earlier blocks are not read");
+}
+
+/// The first slot and time that are played from there on; how it fails, if it does.
+fn begun(path: &Path, slot: Option<u64>, after_micros: u64) -> Result<(u64, u64), RecordingError> {
+    let mut reader = Reader::open(path)?;
+    reader.skip_to(slot, Duration::from_micros(after_micros))?;
+    let block = reader.next_block()?.expect("a block");
+    let first = block.records.iter().find_map(|record| match record {
+        Record::Frame { at, bytes, .. } => Some((crate::frame::scan(bytes).expect("a frame").slot, at.0)),
+        _ => None,
+    });
+    Ok(first.expect("a frame"))
+}
+
+#[test]
+fn a_replay_begins_at_a_slot_or_a_time_with_an_index_and_without() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (indexed, packed) = (folder.path().join("indexed"), folder.path().join("packed"));
+    let bytes = record(&story(), 6).0;
+    fs::write(&indexed, &bytes).expect("writable");
+    fs::write(&packed, zstd::encode_all(bytes.as_slice(), 1).expect("in memory")).expect("writable");
+    for path in [&indexed, &packed] {
+        let (slot, _) = begun(path, Some(108), 0).expect("it is there");
+        assert!((107..=108).contains(&slot), "{slot}");
+        let (_, at) = begun(path, None, 1_300).expect("it is there");
+        assert!((1_230..=1_300).contains(&at), "{at}: six updates, 10 µs apart, are a block");
+        let (slot, _) = begun(path, Some(101), 2_000).expect("it is there");
+        assert_eq!(slot, 120, "both have to be reached");
+        for (slot, after) in [(Some(500), 0), (None, 1_000_000)] {
+            let error = begun(path, slot, after).expect_err("it ends before that");
+            assert!(error.to_string().contains("its last slot is 120"), "{error}");
+        }
+    }
 }
 
 #[test]
