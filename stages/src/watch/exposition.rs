@@ -20,6 +20,11 @@ impl Watch {
     pub fn exposition(&self) -> String {
         let mut families = Families::new();
         self.expose_nodes(&mut families);
+        for endpoint in self.endpoints() {
+            let region = endpoint.options.region.as_deref().unwrap_or_default();
+            let pairs = [("endpoint", &*endpoint.name), ("region", region)];
+            add(&mut families, "endpoint_info", labels(&pairs), 1.0);
+        }
         for (from, to, snapshot) in self.edges() {
             expose_edge(&mut families, &labels(&[("from", from), ("to", to)]), &snapshot);
         }

@@ -39,6 +39,7 @@ const HELP: &[(&str, &str)] = &[
         "endpoint_first_arrival_seconds",
         "How much later than the first endpoint of its source one shows slots, as a mean.",
     ),
+    ("endpoint_info", "1 for each endpoint, with its region: joins metrics by region."),
     ("endpoint_lag_slots", "How many slots an endpoint is behind the best of its source."),
     ("endpoint_promotions_total", "Times that an endpoint became active."),
     ("endpoint_quarantined", "1 while an endpoint is not used because its data was proven wrong."),

@@ -46,7 +46,7 @@ pub struct ListedEndpoint {
     pub name: Option<String>,
     /// The server, `https://host[:port]` or `http://host:port`.
     pub url: String,
-    /// Where it is, for people and metrics. Default: the source's.
+    /// Where it is, as in the source's `region`. Default: that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Which endpoint is preferred: 1 goes before 2. Among equals the faster one does. Default 1.

@@ -48,7 +48,8 @@ pub struct YellowstoneOptions {
     /// What the server may compress with. Default: nothing: gzip and zstd cost more than the network on most links.
     #[serde(default)]
     pub compression: Compression,
-    /// Where the endpoint is, for people and metrics. Default: none.
+    /// Where the endpoint is: its name in a list, a column of `sluice endpoints`, of the API and of the dashboard, and a label of
+    /// the metric `endpoint_info`. It decides nothing; `priority` and measured latency do. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
 
