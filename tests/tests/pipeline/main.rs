@@ -4,6 +4,7 @@
 //! One binary, so that it is linked once; a file for each promise or danger.
 
 mod backfill;
+mod delivery;
 mod failover;
 mod hostile;
 mod lies;
@@ -15,4 +16,5 @@ mod reproducible;
 mod rows;
 mod stop;
 mod support;
+mod victim;
 mod watched;

@@ -51,6 +51,8 @@ struct Bucket {
     tokens: f64,
     filled_at: Instant,
     seen: Seen,
+    /// The slots whose blocks were asked for, in order.
+    asked: Vec<u64>,
 }
 
 struct Node {
@@ -70,11 +72,17 @@ impl Limited {
     pub(super) fn seen(&self) -> Seen {
         self.node.bucket().seen
     }
+
+    /// The slots whose blocks were asked for since this was called last.
+    pub(super) fn take_asked(&self) -> Vec<u64> {
+        std::mem::take(&mut self.node.bucket().asked)
+    }
 }
 
 /// Starts it in front of `served`.
 pub(super) async fn start(served: Arc<Served>, limit: Limit) -> Limited {
-    let bucket = Bucket { tokens: f64::from(limit.burst), filled_at: Instant::now(), seen: Seen::default() };
+    let tokens = f64::from(limit.burst);
+    let bucket = Bucket { tokens, filled_at: Instant::now(), seen: Seen::default(), asked: Vec::new() };
     let node = Arc::new(Node { served, limit, bucket: Mutex::new(bucket) });
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
     let url = format!("http://{}", listener.local_addr().expect("it listens"));
@@ -99,7 +107,10 @@ impl Node {
         bucket.filled_at = Instant::now();
         bucket.tokens = (bucket.tokens + earned).min(f64::from(self.limit.burst));
         bucket.seen.requests += 1;
-        bucket.seen.blocks += usize::from(call["method"] == "getBlock");
+        if call["method"] == "getBlock" {
+            bucket.seen.blocks += 1;
+            bucket.asked.extend(call["params"][0].as_u64());
+        }
         if bucket.tokens < 1.0 {
             bucket.seen.over_the_limit += 1;
             return Some(StatusCode::TOO_MANY_REQUESTS);
