@@ -3,13 +3,17 @@
 use std::borrow::Cow;
 
 use sluice_config::diagnostic::Span;
-use sluice_config::document::Document;
+use sluice_config::document::{Document, NodeTable};
 use sluice_config::layers::{Assignment, Place, Precedence};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The rule that is added, unless the file has one of the name.
+/// The rule that is added. As with default rules, what the file says of it goes over what is added; a rule of this name
+/// that says when it fires is left as it is.
 const RULE: &str = "cpu";
+
+/// Options that say when a rule fires.
+const CONDITIONS: [&str; 2] = ["threshold", "fire_when"];
 
 /// How long the pipeline has to take more than its share: as long as the mean that is looked at.
 const HOLD: &str = "1m";
@@ -19,19 +23,33 @@ pub(super) fn apply(document: &mut Document<'_>, cores: usize) {
     let Some(bound) = document.settings.table.get("max_cpu_percent") else { return };
     let (span, text) = (bound.span(), text_of(bound.get_ref()));
     let Some(percent) = text.parse::<u8>().ok().filter(|percent| (1..=100).contains(percent)) else { return };
-    let has_own = |name: &str| {
-        let node = document.nodes.iter().find(|node| node.name.get_ref() == name);
-        let rules = node.and_then(|node| node.options.table.get("rules"));
-        matches!(rules.map(Spanned::get_ref), Some(DeValue::Table(rules)) if rules.contains_key(RULE))
-    };
-    let own: Vec<String> =
-        document.nodes.iter().map(|node| node.name.get_ref().clone()).filter(|name| has_own(name)).collect();
-    let assignment = Assignment {
+    let rule = rule(percent, cores, &span);
+    let (mut changed, mut own) = (Vec::new(), Vec::new());
+    for node in &document.nodes {
+        let name = node.name.get_ref().clone();
+        match told(node) {
+            Some(table) if CONDITIONS.iter().any(|option| table.contains_key(*option)) => own.push(name),
+            Some(_) => changed.push(name),
+            None => {}
+        }
+    }
+    let assignment = |path: String, value: Spanned<DeValue<'static>>| Assignment {
         place: Place::Kind("alert_evaluator"),
-        path: format!("rules.{RULE}"),
-        value: Spanned::new(span.clone(), DeValue::Table(rule(percent, cores, &span))),
+        path,
+        value,
     };
-    document.assign(&assignment, Precedence::Over, &|name| !own.iter().any(|own| own == name));
+    for (option, value) in &rule {
+        let part = assignment(format!("rules.{RULE}.{}", option.get_ref()), value.clone());
+        document.assign(&part, Precedence::Under, &|name| changed.iter().any(|other| other == name));
+    }
+    let whole = assignment(format!("rules.{RULE}"), Spanned::new(span, DeValue::Table(rule)));
+    document.assign(&whole, Precedence::Over, &|name| !changed.iter().chain(&own).any(|other| other == name));
+}
+
+/// What the file says of the rule.
+fn told<'d>(node: &'d NodeTable<'_>) -> Option<&'d DeTable<'d>> {
+    let table = |value: &'d Spanned<DeValue<'_>>| value.get_ref().as_table();
+    table(table(node.options.table.get("rules")?)?.get(RULE)?)
 }
 
 /// Numbers from the file are numbers, those from outside may still be text.

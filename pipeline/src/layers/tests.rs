@@ -215,6 +215,8 @@ fn a_bound_on_processors_is_watched_by_every_evaluator_that_has_no_rule_of_its_o
     assert!(rule("", "").is_null(), "nobody asked for it");
     let own = rule("rules = { cpu = { metric = \"cpu_cores\", fire_when = \"> 7\" } }\n", "50");
     assert_eq!(own["fire_when"], "> 7");
+    let changed = rule("rules = { cpu = { for = \"5s\" } }\n", "50");
+    assert_eq!((&changed["for"], &changed["fire_when"]), (&"5s".into(), &format!("> {limit}").into()));
 }
 
 const THREE: &str = r#"

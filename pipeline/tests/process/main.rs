@@ -2,6 +2,7 @@
 //! and its folder.
 
 mod backpressure;
+mod environment;
 mod kill;
 mod prove;
 mod recording;

@@ -38,8 +38,21 @@ impl Process {
 
     /// Starts `sluice` with a log filter.
     pub(crate) fn logging<S: AsRef<std::ffi::OsStr>>(arguments: &[S], filter: &str) -> Self {
+        Self::start(arguments, filter, &[])
+    }
+
+    /// Starts `sluice` with arguments and variables.
+    pub(crate) fn with_variables<S: AsRef<std::ffi::OsStr>>(
+        arguments: &[S],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        Self::start(arguments, "info", variables)
+    }
+
+    fn start<S: AsRef<std::ffi::OsStr>>(arguments: &[S], filter: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(arguments).env("RUST_LOG", filter).env("NO_COLOR", "1");
+        command.envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary is there");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
@@ -70,6 +83,11 @@ impl Process {
     /// What it has written to stderr so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until the log says something.

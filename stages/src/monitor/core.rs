@@ -210,8 +210,19 @@ fn show_endpoints(seen: &Observation, readings: &mut Vec<Reading>) {
     if !connected.is_empty() {
         readings.push(Reading::new("endpoints_up", connected.values().sum::<f64>()));
     }
-    for (endpoint, up) in connected {
-        readings.push(Reading::new("endpoint_up", up).with("endpoint", endpoint));
+    let (active, standby) = (seen.by_label("endpoint_active"), seen.by_label("endpoint_standby"));
+    for (source, up) in connected {
+        // A source of several has each of them judged by itself: one that is down is no less so for the others.
+        let is_member =
+            |name: &&Arc<str>| name.strip_prefix(&*source).is_some_and(|rest| rest.starts_with('/'));
+        let members: Vec<&Arc<str>> = active.keys().filter(is_member).collect();
+        for member in &members {
+            let is_up = [&active, &standby].iter().filter_map(|states| states.get(*member)).sum::<f64>();
+            readings.push(Reading::new("endpoint_up", is_up).with("endpoint", Arc::clone(member)));
+        }
+        if members.is_empty() {
+            readings.push(Reading::new("endpoint_up", up).with("endpoint", source));
+        }
     }
     let Some(tip) = tip(seen) else { return };
     for (endpoint, slot) in seen.by_node("source_tip_slot").into_iter().filter(|(_, slot)| *slot > 0.0) {

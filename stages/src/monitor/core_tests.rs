@@ -205,3 +205,22 @@ fn a_fall_of_throughput_is_named() {
     assert!(value(&sample, "trend_degradation", &of).expect("a trend") > 0.95);
     assert_eq!(value(&sample, "trend_degradation", &[("of", "updates_per_second")]), Some(0.0));
 }
+
+#[test]
+fn each_endpoint_of_a_group_is_up_or_down_by_itself() {
+    let mut seen = observation(1);
+    let states = [
+        ("source_connected", "", 2.0),
+        ("endpoint_active", "eu/1", 1.0),
+        ("endpoint_standby", "eu/1", 0.0),
+        ("endpoint_active", "eu/2", 0.0),
+        ("endpoint_standby", "eu/2", 1.0),
+        ("endpoint_active", "eu/3", 0.0),
+        ("endpoint_standby", "eu/3", 0.0),
+    ];
+    seen.nodes.push(node("eu", "yellowstone", &states));
+    let sample = Monitor::new().sample(&seen);
+    let up = |name| value(&sample, "endpoint_up", &[("endpoint", name)]);
+    assert_eq!([up("eu/1"), up("eu/2"), up("eu/3"), up("ams")], [Some(1.0), Some(1.0), Some(0.0), Some(1.0)]);
+    assert_eq!((up("eu"), value(&sample, "endpoints_up", &[])), (None, Some(3.0)));
+}

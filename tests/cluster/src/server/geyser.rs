@@ -75,6 +75,7 @@ impl Service<http::Request<Body>> for GeyserService {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != SUBSCRIBE_PATH {
+            self.context.counters.unary_calls.fetch_add(1, Ordering::Relaxed);
             return self.unary.call(request);
         }
         let token = request.headers().get("x-token").and_then(|value| value.to_str().ok());
@@ -193,7 +194,9 @@ impl Session {
         let Some(request) = request else { return Ok(false) };
         let opened = self.endpoint.open(self.context.clock.now(), &request)?;
         self.subscription = Some(opened);
-        self.context.counters.subscriptions.fetch_add(1, Ordering::Relaxed);
+        let counters = &self.context.counters;
+        counters.subscriptions.fetch_add(1, Ordering::Relaxed);
+        counters.replays.fetch_add(u64::from(request.from_slot.is_some()), Ordering::Relaxed);
         self.context.clock.subscribed();
         Ok(true)
     }
@@ -217,7 +220,11 @@ impl Session {
             biased;
             () = self.context.cancel.cancelled() => Err(shutting_down()),
             request = request => match request {
-                Ok(Some(request)) => subscription.update(self.context.clock.now(), &request),
+                Ok(Some(request)) => {
+                    let asks = u64::from(request.from_slot.is_some());
+                    self.context.counters.replays_along_streams.fetch_add(asks, Ordering::Relaxed);
+                    subscription.update(self.context.clock.now(), &request)
+                }
                 // A client may close its side and read on; an error there shows on the way out too.
                 Ok(None) | Err(_) => {
                     self.requests = None;

@@ -47,6 +47,12 @@ pub struct ServeOptions {
 pub struct Progress {
     /// Subscriptions opened.
     pub subscriptions: u64,
+    /// Those of them that asked for a replay.
+    pub replays: u64,
+    /// Requests along an open stream that asked for a replay.
+    pub replays_along_streams: u64,
+    /// Calls of the other methods of endpoints.
+    pub unary_calls: u64,
     /// Updates sent.
     pub updates: u64,
     /// Bytes of updates sent, before compression.
@@ -58,6 +64,9 @@ pub struct Progress {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     subscriptions: AtomicU64,
+    replays: AtomicU64,
+    replays_along_streams: AtomicU64,
+    unary_calls: AtomicU64,
     updates: AtomicU64,
     bytes: AtomicU64,
     rpc_requests: AtomicU64,
@@ -152,6 +161,9 @@ impl Running {
         let counters = &self.context.counters;
         Progress {
             subscriptions: counters.subscriptions.load(Ordering::Relaxed),
+            replays: counters.replays.load(Ordering::Relaxed),
+            replays_along_streams: counters.replays_along_streams.load(Ordering::Relaxed),
+            unary_calls: counters.unary_calls.load(Ordering::Relaxed),
             updates: counters.updates.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
             rpc_requests: counters.rpc_requests.load(Ordering::Relaxed),
