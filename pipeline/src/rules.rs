@@ -8,7 +8,7 @@ use sluice_config::document::{Document, NodeTable};
 use sluice_config::graph::Graph;
 use sluice_stages::edge::WhenFull;
 
-use crate::plan::Draft;
+use crate::draft::Draft;
 
 /// A kind of node, and the value that one of its options must have.
 #[derive(Debug, Clone, Copy)]

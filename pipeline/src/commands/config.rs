@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::{Plan, PlanNode};
 use crate::redact;
 use crate::report::{self, EXIT_CONFIG};

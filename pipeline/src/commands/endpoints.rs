@@ -18,7 +18,7 @@ use sluice_stages::yellowstone::race::{MAX_RACERS, Race, Standing};
 use url::Url;
 
 use crate::commands::run::EXIT_FAILED;
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 

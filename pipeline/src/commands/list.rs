@@ -9,8 +9,8 @@ use sluice_config::graph::{Gives, Takes};
 use sluice_config::schema::{Node as Schema, schema_of};
 use sluice_config::spelling::suggest;
 
+use crate::draft::EdgeOptions;
 use crate::kinds::{KINDS, Kind};
-use crate::plan::EdgeOptions;
 use crate::report;
 
 /// clap's own exit code for arguments that make no sense.

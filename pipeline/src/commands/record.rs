@@ -16,7 +16,7 @@ use sluice_stages::stage::Flow;
 
 use super::run::{EXIT_DEADLINE, EXIT_FAILED, EXIT_SIGNALLED};
 use crate::kinds::{self, KINDS};
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::{Plan, PlanEdge, PlanNode};
 use crate::report::{self, EXIT_CONFIG};
 use crate::runner::{self, RunError, Running, Watch};

@@ -16,7 +16,7 @@ use super::backfill::rewrite::take_out;
 use super::backfill::{EXIT_HOLES, MAX_WORKERS, RewriteError, SlotSpan, finish, load};
 use super::run::EXIT_FAILED;
 use crate::kinds::erase;
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::{Plan, PlanNode};
 use crate::report;
 

@@ -12,7 +12,8 @@ use clap::Args;
 use sluice_config::settings::Settings;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::layers::{self, Overrides};
+use crate::layers;
+use crate::overrides::Overrides;
 use crate::report::{self, EXIT_CONFIG};
 use crate::runner::{self, RunError, Running, Watch};
 use crate::signals::Signals;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_config::diagnostic::{Diagnostics, Phase, Severity};
 use sluice_stages::component::Role;
 
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG, count};
 

@@ -6,7 +6,7 @@ use sluice_config::diagnostic::{Span, quote};
 use sluice_config::document::{Document, NodeTable, Section};
 use sluice_config::layers::{Assignment, Place, Precedence, value_at};
 
-use super::forms::{is_http, string};
+use super::text::{is_http, string};
 use crate::redact::{self, REDACTED};
 
 /// The kind of source that has endpoints.

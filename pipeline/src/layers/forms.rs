@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use url::Url;
-
 use super::endpoints;
+use super::text::{is_http, string};
 use crate::redact::{self, REDACTED};
 
 /// What a variable may be.
@@ -71,17 +70,6 @@ impl Form {
     pub(super) fn is_secret(&self) -> bool {
         matches!(self, Self::SecretUrl | Self::Endpoints)
     }
-}
-
-/// Whether `text` is a url that a client can connect to.
-pub(super) fn is_http(text: &str) -> bool {
-    let url = Url::parse(text).ok();
-    url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
-}
-
-/// `text` as a TOML string.
-pub(super) fn string(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }
 
 impl fmt::Display for Form {

@@ -1,10 +1,13 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sluice_config::diagnostic::Severity;
 use sluice_config::secret::Secret;
 use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem};
+use sluice_stages::edge::WhenFull;
 use sluice_stages::stage::Flow;
 
 use super::*;

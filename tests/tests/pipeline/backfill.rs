@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sluice::commands::backfill::{self, BackfillArgs, BackfillSlots, EXIT_HOLES};
 use sluice::commands::repair::{self, RepairArgs};
-use sluice::layers::Overrides;
+use sluice::overrides::Overrides;
 use sluice_cluster::cluster::Config;
 use sluice_cluster::faults::Profile;
 use sluice_cluster::ledger::car::CarWriter;

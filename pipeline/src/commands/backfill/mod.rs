@@ -21,7 +21,7 @@ use self::job::{Origin, Outcome, fill, targets};
 pub use self::rewrite::RewriteError;
 pub use self::slots::SlotSpan;
 use super::run::EXIT_FAILED;
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 

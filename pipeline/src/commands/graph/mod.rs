@@ -10,7 +10,7 @@ use sluice_config::units::format_bytes;
 use sluice_stages::component::Role;
 use sluice_stages::edge::{EdgeConfig, WhenFull};
 
-use crate::layers::Overrides;
+use crate::overrides::Overrides;
 use crate::plan::Plan;
 use crate::report::{self, EXIT_CONFIG};
 use drawing::{DrawnEdge, DrawnNode, drawn};
