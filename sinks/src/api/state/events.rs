@@ -99,8 +99,9 @@ fn view(event: &Event, watch: &Watch) -> EventView {
         }
         Event::CommitFailed { first, reason } => ("commit_failed", Some(*first), None, None, reason.clone()),
         Event::SpoolFailed { reason } => ("spool_failed", None, None, None, reason.clone()),
-        // Told as the log tells it, until it has words of its own here.
-        other => ("other", None, None, None, format!("{other:?}")),
+        Event::SpoolResumed { lost_updates } => {
+            ("spool_resumed", None, None, None, format!("{lost_updates} updates went past it"))
+        }
     };
     EventView { id: 0, at_ms: 0, node: String::new(), kind, slot, last_slot, endpoint, message }
 }
