@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::batch::{Batch, Item, Update};
+use crate::batch::{Batch, EndpointId, Item, Update};
 use crate::frame::Kind;
 use crate::slot::{Slot, Timestamp};
 use crate::wire::{Field, Reader, WireError};
@@ -20,6 +20,8 @@ pub const DELIVERIES_CAPACITY: usize = 1_024;
 pub struct Delivery {
     /// The slot.
     pub slot: Slot,
+    /// The endpoint that sent the block meta.
+    pub endpoint: EndpointId,
     /// Whether the whole block passed, not its meta alone.
     pub is_block: bool,
     /// When the server made the update, if it says so.
@@ -88,6 +90,7 @@ fn delivery(meta: &Update, is_block: bool, passed_at: Timestamp) -> Delivery {
     let frame = meta.frame.bytes();
     Delivery {
         slot: meta.frame.header.slot,
+        endpoint: meta.session.endpoint,
         is_block,
         // The scan has vouched for the frame's top fields; what lies deeper may be garbled and then has no time.
         created_at: created_at(frame).ok().flatten(),
@@ -150,7 +153,7 @@ mod tests {
         };
         Update {
             frame: Frame::try_new(update.encode_to_vec().into()).expect("a frame"),
-            session: SessionId { endpoint: 0, number: 0 },
+            session: SessionId { endpoint: 3, number: 0 },
             received_at: Timestamp(5),
             lease: None,
         }
@@ -162,6 +165,7 @@ mod tests {
         let full = delivery(&update(7, Some(stamp), Some(1_700_000_000)), false, Timestamp(9));
         let expected = Delivery {
             slot: 7,
+            endpoint: 3,
             is_block: false,
             created_at: Some(Timestamp(2_000_003)),
             block_time: Some(1_700_000_000),

@@ -99,7 +99,7 @@ impl Monitor {
                 if delivery.is_block {
                     self.take_block(node, delivery, is_last);
                 } else if node.is_source {
-                    self.take_meta(node, delivery);
+                    self.take_meta(seen.endpoint_of(node, delivery), delivery);
                 }
             }
         }
@@ -108,9 +108,9 @@ impl Monitor {
         }
     }
 
-    fn take_meta(&mut self, node: &NodeReading, delivery: &Delivery) {
+    fn take_meta(&mut self, endpoint: Arc<str>, delivery: &Delivery) {
         let at = delivery.received_at;
-        let label = || Some(("endpoint", Arc::clone(&node.name)));
+        let label = || Some(("endpoint", Arc::clone(&endpoint)));
         if let Some(created_at) = delivery.created_at {
             self.push_latency(("server_to_arrival", label()), delivery.passed_at, at.since(created_at));
         }
@@ -174,8 +174,10 @@ impl Monitor {
     }
 
     fn show_trends(&mut self, now: Timestamp, readings: &mut Vec<Reading>) {
+        let disturbed = is_disturbed(readings);
         for (watched, trend) in WATCHED.iter().zip(&mut self.trends) {
-            if let Some(reading) = readings.iter().find(|reading| watched.is(reading)) {
+            let reading = readings.iter().find(|reading| watched.is(reading) && !disturbed);
+            if let Some(reading) = reading {
                 trend.push(now, reading.value);
             }
             let Some(found) = trend.finding(now) else { continue };
@@ -192,6 +194,22 @@ impl Monitor {
     }
 }
 
+/// Whether the stream stands still or a hole holds it up. That has alerts of its own; as part of a trend it would ring once
+/// more when it is over.
+fn is_disturbed(readings: &[Reading]) -> bool {
+    let first = |metric: &str, window: Option<&str>| {
+        let is = |reading: &&Reading| {
+            *reading.metric == *metric
+                && reading.labels.get("window").map(|value| &**value) == window
+                && reading.labels.len() == usize::from(window.is_some())
+        };
+        readings.iter().find(is).map(|reading| reading.value)
+    };
+    first("holes", None).is_some_and(|holes| holes > 0.0)
+        || first("endpoints_up", None) == Some(0.0)
+        || first("updates_per_second", Some("10s")).is_some_and(|updates| updates < 1.0)
+}
+
 /// The highest slot that is believed: the gap detector's, or else what endpoints are at.
 fn tip(seen: &Observation) -> Option<f64> {
     seen.highest("tip_slot")
@@ -206,26 +224,16 @@ fn age(now: Timestamp, block_time: i64) -> Option<Duration> {
 }
 
 fn show_endpoints(seen: &Observation, readings: &mut Vec<Reading>) {
-    let connected = seen.by_node("source_connected");
+    let connected = seen.by_endpoint("endpoint_connected", "source_connected");
     if !connected.is_empty() {
         readings.push(Reading::new("endpoints_up", connected.values().sum::<f64>()));
     }
-    let (active, standby) = (seen.by_label("endpoint_active"), seen.by_label("endpoint_standby"));
-    for (source, up) in connected {
-        // A source of several has each of them judged by itself: one that is down is no less so for the others.
-        let is_member =
-            |name: &&Arc<str>| name.strip_prefix(&*source).is_some_and(|rest| rest.starts_with('/'));
-        let members: Vec<&Arc<str>> = active.keys().filter(is_member).collect();
-        for member in &members {
-            let is_up = [&active, &standby].iter().filter_map(|states| states.get(*member)).sum::<f64>();
-            readings.push(Reading::new("endpoint_up", is_up).with("endpoint", Arc::clone(member)));
-        }
-        if members.is_empty() {
-            readings.push(Reading::new("endpoint_up", up).with("endpoint", source));
-        }
+    for (endpoint, up) in connected {
+        readings.push(Reading::new("endpoint_up", up).with("endpoint", endpoint));
     }
     let Some(tip) = tip(seen) else { return };
-    for (endpoint, slot) in seen.by_node("source_tip_slot").into_iter().filter(|(_, slot)| *slot > 0.0) {
+    let slots = seen.by_endpoint("endpoint_tip_slot", "source_tip_slot").into_iter();
+    for (endpoint, slot) in slots.filter(|(_, slot)| *slot > 0.0) {
         readings.push(Reading::new("endpoint_lag_slots", (tip - slot).max(0.0)).with("endpoint", endpoint));
     }
 }

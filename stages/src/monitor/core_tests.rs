@@ -33,10 +33,17 @@ fn observation(at: u64) -> Observation {
             ("source_malformed_total", "", 25.0 * count),
             ("source_connected", "", 1.0),
             ("source_tip_slot", "", slot - 2.0),
+            ("endpoint_connected", "ams/0", 1.0),
+            ("endpoint_connected", "ams/1", 0.0),
+            ("endpoint_tip_slot", "ams/0", slot - 2.0),
+            ("endpoint_tip_slot", "ams/1", 0.0),
+            ("endpoint_bytes_total", "ams/0", 4_000.0 * count),
+            ("endpoint_bytes_total", "ams/1", 1_000.0 * count),
         ],
     );
     source.deliveries = vec![Delivery {
         slot: 1,
+        endpoint: 0,
         is_block: false,
         created_at: Some(Timestamp(second(at).0 - 20_000)),
         block_time: Some((NOW + at) as i64 - 2),
@@ -84,9 +91,17 @@ fn observation(at: u64) -> Observation {
         at: second(at),
         nodes: vec![source, slots, whole, last],
         edges: vec![edge],
+        endpoints: vec![Arc::from("ams/0"), Arc::from("ams/1")],
         budget: (10, 100),
         system,
     }
+}
+
+/// The same without a hole.
+fn undisturbed(at: u64) -> Observation {
+    let mut seen = observation(at);
+    seen.nodes[2].metrics.clear();
+    seen
 }
 
 fn sample_after(seconds: u64) -> Sample {
@@ -114,7 +129,10 @@ fn what_the_pipeline_does_is_what_is_shown() {
         ("throughput_blocks_per_second", &[window], 1.0),
         ("updates_per_second", &[window], 100.0),
         ("updates_per_second", &[window, ("kind", "transaction")], 100.0),
-        ("bytes_per_second", &[window, ("endpoint", "ams")], 5_000.0),
+        ("bytes_per_second", &[window, ("endpoint", "ams/0")], 4_000.0),
+        ("bytes_per_second", &[window, ("endpoint", "ams/1")], 1_000.0),
+        // This one does not tell its endpoints apart.
+        ("updates_per_second", &[window, ("endpoint", "ams")], 100.0),
         ("error_rate", &[window, ("cause", "malformed")], 0.2),
         ("error_rate", &[window], 0.2),
         ("fork_rate", &[window], 0.25),
@@ -123,9 +141,10 @@ fn what_the_pipeline_does_is_what_is_shown() {
         ("lag_slots", &[], 40.0),
         ("lag_seconds", &[], 2.0),
         ("holes", &[], 1.0),
-        ("endpoint_up", &[("endpoint", "ams")], 1.0),
+        ("endpoint_up", &[("endpoint", "ams/0")], 1.0),
+        ("endpoint_up", &[("endpoint", "ams/1")], 0.0),
         ("endpoints_up", &[], 1.0),
-        ("endpoint_lag_slots", &[("endpoint", "ams")], 2.0),
+        ("endpoint_lag_slots", &[("endpoint", "ams/0")], 2.0),
         ("edge_fill_ratio", &[("from", "ams"), ("to", "slots")], 0.5),
         ("edge_blocked_ratio", &[("from", "ams"), ("to", "slots"), window], 0.25),
         ("cpu_cores", &[("window", "1m")], 0.5),
@@ -143,8 +162,8 @@ fn what_the_pipeline_does_is_what_is_shown() {
 fn latencies_say_from_where_to_where() {
     let sample = sample_after(30);
     for (labels, expected) in [
-        (&[("path", "server_to_arrival"), ("endpoint", "ams")][..], 20.0),
-        (&[("path", "chain_to_arrival"), ("endpoint", "ams")], 2_000.0),
+        (&[("path", "server_to_arrival"), ("endpoint", "ams/0")][..], 20.0),
+        (&[("path", "chain_to_arrival"), ("endpoint", "ams/0")], 2_000.0),
         (&[("path", "arrival_to_stage"), ("node", "final")], 500.0),
         (&[("path", "arrival_to_commit")], 500.0),
     ] {
@@ -196,7 +215,7 @@ fn a_fall_of_throughput_is_named() {
     let mut transactions = 0;
     for at in 0..2_400 {
         transactions += if at < 2_000 { 100 } else { 50 };
-        let mut seen = observation(at);
+        let mut seen = undisturbed(at);
         seen.nodes[3].passed.1 = transactions;
         last = Some(monitor.sample(&seen));
     }
@@ -211,16 +230,31 @@ fn each_endpoint_of_a_group_is_up_or_down_by_itself() {
     let mut seen = observation(1);
     let states = [
         ("source_connected", "", 2.0),
-        ("endpoint_active", "eu/1", 1.0),
-        ("endpoint_standby", "eu/1", 0.0),
-        ("endpoint_active", "eu/2", 0.0),
-        ("endpoint_standby", "eu/2", 1.0),
-        ("endpoint_active", "eu/3", 0.0),
-        ("endpoint_standby", "eu/3", 0.0),
+        ("endpoint_connected", "eu/1", 1.0),
+        ("endpoint_connected", "eu/2", 1.0),
+        ("endpoint_connected", "eu/3", 0.0),
     ];
     seen.nodes.push(node("eu", "yellowstone", &states));
     let sample = Monitor::new().sample(&seen);
     let up = |name| value(&sample, "endpoint_up", &[("endpoint", name)]);
-    assert_eq!([up("eu/1"), up("eu/2"), up("eu/3"), up("ams")], [Some(1.0), Some(1.0), Some(0.0), Some(1.0)]);
+    let ups = [up("eu/1"), up("eu/2"), up("eu/3"), up("ams/0"), up("ams/1")];
+    assert_eq!(ups, [Some(1.0), Some(1.0), Some(0.0), Some(1.0), Some(0.0)]);
     assert_eq!((up("eu"), value(&sample, "endpoints_up", &[])), (None, Some(3.0)));
+}
+
+#[test]
+fn an_outage_is_no_trend_when_it_is_over() {
+    let mut monitor = Monitor::new();
+    let mut last = None;
+    let mut transactions = 0;
+    for at in 0..2_400 {
+        let out = (2_000..2_300).contains(&at);
+        transactions += if out { 0 } else { 100 };
+        let mut seen = if out { observation(at) } else { undisturbed(at) };
+        seen.nodes[3].passed.1 = transactions;
+        last = Some(monitor.sample(&seen));
+    }
+    let sample = last.expect("a sample");
+    let of = [("of", "throughput_tx_per_second")];
+    assert!(value(&sample, "trend_degradation", &of).expect("a trend") < 0.1);
 }

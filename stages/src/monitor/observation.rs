@@ -1,6 +1,6 @@
 //! One look at a pipeline: what its nodes, edges and the system show at one moment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(super) struct Observation {
     pub(super) nodes: Vec<NodeReading>,
     /// The edges.
     pub(super) edges: Vec<EdgeReading>,
+    /// The names of the endpoints, by their ids.
+    pub(super) endpoints: Vec<Arc<str>>,
     /// Bytes of frames in memory, and how many there may be.
     pub(super) budget: (usize, usize),
     /// The system.
@@ -81,6 +83,20 @@ impl Observation {
         values
     }
 
+    /// A metric by endpoint: what each shows as `own`, or a source that has none (a recording, say) as `of_source`.
+    pub(super) fn by_endpoint(&self, own: &str, of_source: &str) -> BTreeMap<Arc<str>, f64> {
+        let telling: BTreeSet<_> = self.values(own).map(|(node, ..)| node).collect();
+        let silent = self.by_node(of_source).into_iter().filter(|(node, _)| !telling.contains(node));
+        let mut values = self.by_label(own);
+        values.extend(silent);
+        values
+    }
+
+    /// The endpoint that a delivery of `node` came from; the node itself if that is none of the pipeline's endpoints.
+    pub(super) fn endpoint_of(&self, node: &NodeReading, delivery: &Delivery) -> Arc<str> {
+        Arc::clone(self.endpoints.get(usize::from(delivery.endpoint)).unwrap_or(&node.name))
+    }
+
     /// The node behind which a slot counts as committed: the last commitment stage, or else the last node that sends
     /// whole slots.
     pub(super) fn last_stage(&self) -> Option<&NodeReading> {
@@ -123,7 +139,8 @@ impl Observer {
             }
         }
         let budget = (watch.budget().used_bytes(), watch.budget().limit_bytes());
-        Observation { at, nodes, edges: edges(watch), budget, system }
+        let endpoints = watch.endpoints().iter().map(|endpoint| Arc::clone(&endpoint.name)).collect();
+        Observation { at, nodes, edges: edges(watch), endpoints, budget, system }
     }
 }
 

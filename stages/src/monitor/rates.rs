@@ -185,9 +185,12 @@ fn totals(seen: &Observation) -> Vec<Total> {
 }
 
 fn add_updates(seen: &Observation, totals: &mut Vec<Total>) {
-    for (name, metric) in [("updates", "source_updates_total"), ("bytes", "source_bytes_total")] {
+    for (name, metric, own) in [
+        ("updates", "source_updates_total", "endpoint_updates_total"),
+        ("bytes", "source_bytes_total", "endpoint_bytes_total"),
+    ] {
         totals.extend(seen.sum(metric).map(|value| (name, Labels::new(), value)));
-        let endpoints = seen.by_node(metric).into_iter();
+        let endpoints = seen.by_endpoint(own, metric).into_iter();
         totals.extend(endpoints.map(|(endpoint, value)| (name, label("endpoint", &endpoint), value)));
     }
     let kinds = seen.by_label("source_updates_total").into_iter().filter(|(_, value)| *value > 0.0);

@@ -93,7 +93,8 @@ impl Crew {
         self.context.metrics.show(|show| {
             show_sums(&all, show);
             // A single endpoint has nothing to be compared with, but its round trip and errors count just as well.
-            for endpoint in &self.endpoints {
+            for (endpoint, counters) in self.endpoints.iter().zip(&*all) {
+                show_own(endpoint.id, counters, show);
                 show_health(endpoint, show);
             }
         });
@@ -119,6 +120,17 @@ fn show_sums(all: &[Counters], show: &mut dyn FnMut(Metric)) {
     }
     show(Metric::new("source_connected", sum(|one| u64::from(one.connected))));
     show(Metric::new("source_tip_slot", all.iter().map(|one| one.tip).max().unwrap_or_default()));
+}
+
+/// What one endpoint's task has counted: the same as the source's sums, for those who ask which endpoint it is.
+fn show_own(endpoint: EndpointId, counters: &Counters, show: &mut dyn FnMut(Metric)) {
+    let mut own = |name, value| show(Metric::new(name, value).with("endpoint", endpoint));
+    own("endpoint_connected", u64::from(counters.connected));
+    own("endpoint_tip_slot", counters.tip);
+    own("endpoint_updates_total", counters.updates.iter().sum());
+    own("endpoint_bytes_total", counters.bytes);
+    own("endpoint_malformed_total", counters.malformed + counters.unknown);
+    own("endpoint_sessions_total", counters.sessions);
 }
 
 fn show_health(endpoint: &Endpoint, show: &mut dyn FnMut(Metric)) {
