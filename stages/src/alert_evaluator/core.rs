@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::evaluator::{Evaluation, Evaluator};
-use super::grouping::{Dispatcher, Policy};
+use super::grouping::{Dispatcher, Muted, Policy};
 use super::inhibition::{InhibitOptions, inhibitor};
 use super::rule::Rule;
 use super::state::Saved;
@@ -74,8 +74,7 @@ impl AlertEvaluator {
         }
         let Self { evaluator, dispatcher, inhibit, silences, .. } = self;
         let active: Vec<&Alert> = evaluator.active().collect();
-        let muted = |alert: &Alert, at: Timestamp| suppressed_by(alert, at, silences, inhibit, &active);
-        let notices = dispatcher.flush(now, muted);
+        let notices = dispatcher.flush(now, |alert, at| muted(alert, at, silences, inhibit, &active));
         self.notices += notices.len() as u64;
         self.changes += notices.len() as u64;
         out.extend(notices.into_iter().map(AlertItem::Notice));
@@ -151,8 +150,8 @@ impl AlertEvaluator {
         let Self { evaluator, inhibit, silences, .. } = self;
         let active: Vec<&Alert> = evaluator.active().collect();
         let firing = active.iter().filter(|alert| alert.state == AlertState::Firing);
-        let found: Vec<Option<Arc<str>>> =
-            firing.map(|alert| suppressed_by(alert, at, silences, inhibit, &active)).collect();
+        let by = |alert: &&Alert| muted(alert, at, silences, inhibit, &active).map(Muted::by);
+        let found: Vec<Option<Arc<str>>> = firing.map(by).collect();
         let firing = evaluator.active_mut().filter(|alert| alert.state == AlertState::Firing);
         for (alert, suppressed_by) in firing.zip(found) {
             if alert.suppressed_by == suppressed_by {
@@ -168,15 +167,15 @@ impl AlertEvaluator {
 }
 
 /// What keeps an alert from being told at a time: a silence, or another alert.
-fn suppressed_by(
+fn muted(
     alert: &Alert,
     at: Timestamp,
     silences: &Silences,
     inhibit: &[InhibitOptions],
     active: &[&Alert],
-) -> Option<Arc<str>> {
-    let silence = silences.silencing(at, |name| alert.label(name));
-    silence.or_else(|| inhibitor(inhibit, active.iter().copied(), alert))
+) -> Option<Muted> {
+    let silence = silences.silencing(at, |name| alert.label(name)).map(Muted::Silence);
+    silence.or_else(|| inhibitor(inhibit, active.iter().copied(), alert).map(Muted::Explained))
 }
 
 #[cfg(test)]

@@ -124,3 +124,75 @@ fn when_nothing_is_measured_any_more_rules_learn_it() {
     });
     assert_eq!(resolved, Some(second(29)), "ten seconds after the last sample");
 }
+
+/// The default rules with their metrics: what each is told of, and how bad that is.
+const WRONG: [(&str, &str, &[(&str, &str)], f64, Severity); 16] = [
+    ("error_rate", "error_rate", &[("window", "1m")], 0.06, Severity::Warning),
+    (
+        "latency",
+        "latency_ms",
+        &[("path", "server_to_arrival"), ("quantile", "p99"), ("window", "10s")],
+        1_001.0,
+        Severity::Error,
+    ),
+    ("throughput", "throughput_tx_per_second", &[("window", "10s")], 9.0, Severity::Critical),
+    ("hole", "holes", &[], 1.0, Severity::Critical),
+    ("recovery_failing", "error_rate", &[("cause", "recovery"), ("window", "10s")], 0.6, Severity::Warning),
+    ("proof_failing", "error_rate", &[("cause", "proof"), ("window", "1m")], 0.06, Severity::Error),
+    ("endpoint_down", "endpoint_up", &[("endpoint", "ams")], 0.0, Severity::Error),
+    ("no_endpoint", "endpoints_up", &[], 0.0, Severity::Critical),
+    ("quiet_stream", "updates_per_second", &[("window", "10s")], 0.0, Severity::Critical),
+    ("lag", "lag_slots", &[], 151.0, Severity::Error),
+    ("coverage", "slot_coverage", &[("window", "5m")], 0.99, Severity::Warning),
+    ("disk_space", "disk_free_ratio", &[("path", "/data")], 0.09, Severity::Warning),
+    ("disk_full", "disk_free_ratio", &[("path", "/data")], 0.02, Severity::Critical),
+    ("memory", "memory_budget_ratio", &[], 0.96, Severity::Warning),
+    ("commit_failing", "error_rate", &[("cause", "commit"), ("window", "1m")], 0.01, Severity::Critical),
+    ("trend", "trend_degradation", &[("of", "lag_slots")], 0.96, Severity::Warning),
+];
+
+/// The rules that are told when these are wrong for two minutes, with the severity of the notice.
+fn told_of(wrong: &[&str]) -> Vec<(String, Severity)> {
+    let options: AlertEvaluatorOptions = toml::from_str("group_wait = '30s'").expect("options");
+    let mut evaluator = options.evaluator(Silences::default());
+    let readings: Vec<Reading> = WRONG
+        .iter()
+        .filter(|(rule, ..)| wrong.contains(rule))
+        .map(|(_, metric, labels, value, _)| {
+            labels
+                .iter()
+                .fold(Reading::new(*metric, *value), |reading, (name, label)| reading.with(*name, *label))
+        })
+        .collect();
+    let mut out = Vec::new();
+    for at in 0..120 {
+        evaluator.on_sample(&Sample { at: second(at), readings: readings.clone() }, &mut out);
+        evaluator.on_tick(second(at), &mut out);
+    }
+    let notice = |item: AlertItem| match item {
+        AlertItem::Notice(notice) => Some((notice.alerts[0].rule.to_string(), notice.severity())),
+        AlertItem::Changed(_) => None,
+    };
+    let mut told: Vec<_> = out.into_iter().filter_map(notice).collect();
+    told.sort();
+    told
+}
+
+#[test]
+fn each_default_rule_is_told_of_what_it_watches_with_its_severity() {
+    for (rule, .., severity) in WRONG {
+        assert_eq!(told_of(&[rule]), [(rule.to_owned(), severity)]);
+    }
+    assert_eq!(AlertEvaluatorOptions::default().rules().len(), WRONG.len(), "every default rule is here");
+}
+
+#[test]
+fn of_several_alerts_with_one_cause_the_cause_is_told() {
+    let told = |wrong: &[&str]| told_of(wrong).into_iter().map(|(rule, _)| rule).collect::<Vec<_>>();
+    assert_eq!(told(&["hole", "coverage", "recovery_failing"]), ["hole"]);
+    assert_eq!(told(&["no_endpoint", "endpoint_down", "quiet_stream", "throughput"]), ["no_endpoint"]);
+    assert_eq!(told(&["quiet_stream", "throughput", "lag"]), ["quiet_stream"]);
+    // What it does not explain is told beside it.
+    assert_eq!(told(&["hole", "endpoint_down", "lag"]), ["endpoint_down", "hole", "lag"]);
+    assert_eq!(told(&["throughput", "lag"]), ["lag", "throughput"]);
+}

@@ -1,8 +1,20 @@
-//! The rules that hold if nothing else is said: each can be changed or switched off by its name.
+//! The rules that hold if nothing else is said: each can be changed or switched off by its name. And which of them explain
+//! which others, so that one thing that is wrong is told once:
+//!
+//! | while this fires | these are not told |
+//! | --- | --- |
+//! | `no_endpoint` | `endpoint_down`, `quiet_stream`, `throughput`, `lag`, `coverage`, `recovery_failing`, `trend` |
+//! | `quiet_stream` | `throughput`, `lag`, `coverage`, `recovery_failing`, `trend` |
+//! | `hole` | `coverage`, `recovery_failing` |
+//! | `disk_full` | `disk_space` of the same path |
+//! | `commit_failing` | `throughput`, `lag`, `trend` |
+//!
+//! What explains others goes on for [`AFTERMATH`] after it was last seen: until then the others still look back on it.
 
 use std::time::Duration;
 
 use super::condition::Condition;
+use super::inhibition::InhibitOptions;
 use super::rule::{OnNoData, RuleOptions};
 use crate::alert::Severity;
 use crate::matcher::Matcher;
@@ -11,6 +23,10 @@ use crate::matcher::Matcher;
 const SHORT: Duration = Duration::from_secs(10);
 /// The same for what moves slowly.
 const LONG: Duration = Duration::from_secs(60);
+
+/// How long an alert that explains others goes on after its condition is gone: throughput is what left the commitment
+/// stage in ten seconds, and the first slot is final some fifteen seconds after the stream is back.
+const AFTERMATH: Duration = Duration::from_secs(30);
 
 /// One default rule.
 struct Default {
@@ -21,6 +37,7 @@ struct Default {
     clear_when: Option<Condition>,
     severity: Severity,
     hold: Duration,
+    keep_firing_for: Duration,
     on_no_data: OnNoData,
     message: &'static str,
 }
@@ -35,6 +52,7 @@ impl Default {
             clear_when: None,
             severity,
             hold: SHORT,
+            keep_firing_for: Duration::ZERO,
             on_no_data: OnNoData::Resolve,
             message: "",
         }
@@ -46,6 +64,11 @@ impl Default {
 
     const fn lasting(self, hold: Duration) -> Self {
         Self { hold, ..self }
+    }
+
+    /// It explains others, and goes on while they look back on it.
+    const fn explaining(self) -> Self {
+        Self { keep_firing_for: AFTERMATH, ..self }
     }
 
     const fn clear(self, clear_when: Condition) -> Self {
@@ -69,6 +92,7 @@ impl Default {
             clear_when: self.clear_when,
             severity: Some(self.severity),
             hold: Some(self.hold),
+            keep_firing_for: Some(self.keep_firing_for),
             on_no_data: Some(self.on_no_data),
             message: Some(self.message.to_owned()),
             ..RuleOptions::default()
@@ -84,13 +108,16 @@ const fn below(number: f64) -> Condition {
     Condition::below(number)
 }
 
-static DEFAULTS: [Default; 14] = [
+static DEFAULTS: [Default; 16] = [
+    // All operations together; what can fail without drowning in the number of updates has rules of its own.
     Default::new("error_rate", "error_rate", above(0.05), Severity::Warning)
-        .of(&[("window", "1m")])
+        .of(&[("window", "1m"), ("cause", "")])
         .saying("{value} of all operations failed in the last minute, more than {threshold}"),
-    // Not the way to the final block, which takes 32 slots however fast everything is.
+    // Not the way to the final block, which takes 32 slots however fast everything is. A short window and a long time: one
+    // stall is no news, and is out of the window before it could ring.
     Default::new("latency", "latency_ms", above(1_000.0), Severity::Error)
-        .of(&[("path", "server_to_arrival"), ("quantile", "p99"), ("window", "1m")])
+        .of(&[("path", "server_to_arrival"), ("quantile", "p99"), ("window", "10s")])
+        .lasting(Duration::from_secs(30))
         .saying("one update in a hundred takes {value} ms from {endpoint} to here, more than {threshold} ms"),
     Default::new("throughput", "throughput_tx_per_second", below(10.0), Severity::Critical)
         .of(&[("window", "10s")])
@@ -98,14 +125,24 @@ static DEFAULTS: [Default; 14] = [
         .saying("{value} transactions a second come through, fewer than {threshold}"),
     Default::new("hole", "holes", above(0.0), Severity::Critical)
         .lasting(Duration::ZERO)
+        .explaining()
         .saying("{value} slots can't be had from any endpoint or RPC; they are tried again, and nothing is committed around them"),
+    Default::new("recovery_failing", "error_rate", above(0.5), Severity::Warning)
+        .of(&[("window", "10s"), ("cause", "recovery")])
+        .lasting(LONG)
+        .saying("{value} of the tries to fetch missing slots fail"),
+    Default::new("proof_failing", "error_rate", above(0.05), Severity::Error)
+        .of(&[("window", "1m"), ("cause", "proof")])
+        .saying("the proof of history of {value} of the last minute's slots does not hold; they are fetched again"),
     Default::new("endpoint_down", "endpoint_up", below(1.0), Severity::Error)
         .saying("endpoint {endpoint} is not connected"),
     Default::new("no_endpoint", "endpoints_up", below(1.0), Severity::Critical)
+        .explaining()
         .saying("no endpoint is connected"),
     Default::new("quiet_stream", "updates_per_second", below(1.0), Severity::Critical)
         .of(&[("window", "10s"), ("kind", ""), ("endpoint", "")])
         .keeping()
+        .explaining()
         .saying("{value} updates a second come in from all endpoints together"),
     // Final blocks are 32 slots behind the tip at best.
     Default::new("lag", "lag_slots", above(150.0), Severity::Error)
@@ -136,6 +173,31 @@ static DEFAULTS: [Default; 14] = [
         .saying("{of} is getting worse, with a confidence of {value}"),
 ];
 
+/// Which default rule explains which others, and the labels that both have to share.
+const EXPLAINED: [(&str, &[&str], &[&str]); 5] = [
+    (
+        "no_endpoint",
+        &["endpoint_down", "quiet_stream", "throughput", "lag", "coverage", "recovery_failing", "trend"],
+        &[],
+    ),
+    ("quiet_stream", &["throughput", "lag", "coverage", "recovery_failing", "trend"], &[]),
+    // It holds up the files of its range, not what comes behind it.
+    ("hole", &["coverage", "recovery_failing"], &[]),
+    ("disk_full", &["disk_space"], &["path"]),
+    ("commit_failing", &["throughput", "lag", "trend"], &[]),
+];
+
+/// The inhibitions between default rules.
+pub(super) fn inhibitions() -> impl Iterator<Item = InhibitOptions> {
+    EXPLAINED.iter().flat_map(|(source, targets, equal)| {
+        targets.iter().map(move |target| InhibitOptions {
+            source: vec![Matcher::equal("rule", *source)],
+            target: vec![Matcher::equal("rule", *target)],
+            equal: equal.iter().map(|label| (*label).to_owned()).collect(),
+        })
+    })
+}
+
 /// All default rules with their names.
 pub(super) fn rules() -> impl Iterator<Item = (&'static str, RuleOptions)> {
     DEFAULTS.iter().map(|rule| (rule.name, rule.options()))
@@ -156,6 +218,20 @@ mod tests {
             assert_eq!(options.problems(name), []);
             assert!(Rule::new(name, options).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_explains_and_what_is_explained_are_rules_and_no_two_explain_each_other() {
+        let names: BTreeSet<_> = rules().map(|(name, _)| name).collect();
+        let pairs: BTreeSet<_> = EXPLAINED
+            .iter()
+            .flat_map(|(source, targets, _)| targets.iter().map(move |target| (*source, *target)))
+            .collect();
+        for (source, target) in &pairs {
+            assert!(names.contains(source) && names.contains(target), "{source} {target}");
+            assert!(!pairs.contains(&(*target, *source)), "{source} and {target} would both be kept back");
+        }
+        assert_eq!(inhibitions().count(), pairs.len());
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //! - A resolved alert leaves its group with the flush; an alert that fired and was over between two flushes is never told.
 //!
 //! Beyond Alertmanager: the log holds the time at which a notice was due, so that a repeat every 5 minutes comes every 5
-//! minutes, not every 10.
+//! minutes, not every 10. And the end of an alert that people were told of is told even while another alert explains it;
+//! there it never is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,25 @@ pub(super) struct Policy {
     pub(super) group_wait: Duration,
     pub(super) group_interval: Duration,
     pub(super) repeat_interval: Duration,
+}
+
+/// What keeps an alert from being told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Muted {
+    /// The silence with this id.
+    Silence(Arc<str>),
+    /// The alert with this fingerprint, which explains it.
+    Explained(Arc<str>),
+}
+
+impl Muted {
+    /// The id of the silence, or the fingerprint of the alert.
+    pub(super) fn by(self) -> Arc<str> {
+        match self {
+            Self::Silence(id) => id,
+            Self::Explained(fingerprint) => fingerprint,
+        }
+    }
 }
 
 /// Alerts that are told together.
@@ -105,19 +125,18 @@ impl Dispatcher {
         group.alerts.insert(Arc::clone(&alert.fingerprint), alert);
     }
 
-    /// Flushes the groups that are due, in the order in which they became due. `suppress` says what mutes an alert at a
-    /// time.
+    /// Flushes the groups that are due, in the order in which they became due. `mute` says what mutes an alert at a time.
     pub(super) fn flush(
         &mut self,
         now: Timestamp,
-        suppress: impl Fn(&Alert, Timestamp) -> Option<Arc<str>>,
+        mute: impl Fn(&Alert, Timestamp) -> Option<Muted>,
     ) -> Vec<Notice> {
         let due =
             |(key, group): (&Arc<str>, &Group)| (group.due <= now).then(|| (group.due, Arc::clone(key)));
         let mut due: Vec<_> = self.book.groups.iter().filter_map(due).collect();
         due.sort();
         let notices =
-            due.into_iter().filter_map(|(at, key)| self.flush_group(&key, at, now, &suppress)).collect();
+            due.into_iter().filter_map(|(at, key)| self.flush_group(&key, at, now, &mute)).collect();
         self.forget(now);
         notices
     }
@@ -133,11 +152,16 @@ impl Dispatcher {
         key: &Arc<str>,
         at: Timestamp,
         now: Timestamp,
-        suppress: &impl Fn(&Alert, Timestamp) -> Option<Arc<str>>,
+        mute: &impl Fn(&Alert, Timestamp) -> Option<Muted>,
     ) -> Option<Notice> {
         let group = self.book.groups.get_mut(key)?;
-        let heard: Vec<Alert> =
-            group.alerts.values().filter(|alert| suppress(alert, at).is_none()).cloned().collect();
+        let told = self.book.log.get(key);
+        let is_heard = |alert: &&Alert| match mute(alert, at) {
+            None => true,
+            Some(Muted::Explained(_)) => told.is_some_and(|told| told.is_ended_by(alert)),
+            Some(Muted::Silence(_)) => false,
+        };
+        let heard: Vec<Alert> = group.alerts.values().filter(is_heard).cloned().collect();
         let labels = group.labels.clone();
         group.flushed = true;
         group.alerts.retain(|_, alert| alert.state != AlertState::Resolved);
@@ -182,6 +206,11 @@ impl Policy {
 }
 
 impl Told {
+    /// Whether this alert is the end of one that people were told of.
+    fn is_ended_by(&self, alert: &Alert) -> bool {
+        alert.state == AlertState::Resolved && self.firing.contains(&alert.fingerprint)
+    }
+
     /// Whether people have to be told this, who were told `before`.
     fn is_news(&self, before: Option<&Self>, repeat: Duration) -> bool {
         let Some(before) = before else { return !self.firing.is_empty() };

@@ -47,7 +47,7 @@ fn run_muted(
     dispatcher: &mut Dispatcher,
     from: u64,
     to: u64,
-    mute: impl Fn(&Alert, Timestamp) -> Option<Arc<str>>,
+    mute: impl Fn(&Alert, Timestamp) -> Option<Muted>,
 ) -> Vec<(u64, Vec<String>)> {
     let show = |alert: &Alert| match alert.state {
         AlertState::Resolved => format!("-{}", alert.fingerprint),
@@ -144,10 +144,26 @@ fn muted_alerts_are_not_told_and_are_told_when_they_are_heard_again() {
     groups.insert(alert("lag", "a", 0), second(0));
     groups.insert(alert("lag", "b", 0), second(0));
     let mute = |alert: &Alert, at: Timestamp| {
-        (alert.label("endpoint") == Some("a") && at < second(400)).then(|| Arc::from("s"))
+        (alert.label("endpoint") == Some("a") && at < second(400)).then(|| Muted::Silence(Arc::from("s")))
     };
     let expected = [told(30, &["lag-b"]), told(630, &["lag-a", "lag-b"])];
     assert_eq!(run_muted(&mut groups, 0, 1_000, mute), expected);
+}
+
+#[test]
+fn the_end_of_what_was_told_is_told_even_while_another_alert_explains_it_but_not_while_it_is_silenced() {
+    let told_after = |mute: fn(Arc<str>) -> Muted| {
+        let mut groups = dispatcher(&["rule"], 60 * MINUTE);
+        groups.insert(alert("lag", "a", 0), second(0));
+        run(&mut groups, 0, 30);
+        groups.insert(alert("lag", "b", 40), second(40));
+        groups.insert(over(alert("lag", "a", 0), 50), second(50));
+        groups.insert(over(alert("lag", "b", 40), 50), second(50));
+        run_muted(&mut groups, 50, 1_000, |_, _| Some(mute(Arc::from("x"))))
+    };
+    // Nobody was told of the other one.
+    assert_eq!(told_after(Muted::Explained), [told(330, &["-lag-a"])]);
+    assert_eq!(told_after(Muted::Silence), []);
 }
 
 #[test]

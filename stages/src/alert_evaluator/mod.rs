@@ -9,7 +9,8 @@
 //! core ([`AlertEvaluator`]) that is told the time; the shell around it keeps the state file. At most 1,000 alerts a rule
 //! are held; what is beyond is counted (`alert_series_beyond_limit_total`).
 //!
-//! Rules mean what they mean in Prometheus, groups what they mean in Alertmanager; the modules say where they differ.
+//! Rules mean what they mean in Prometheus, groups what they mean in Alertmanager; the modules say where they differ, and
+//! tests hold both against the real programs (`tests/tests/alerting`).
 
 mod condition;
 mod core;

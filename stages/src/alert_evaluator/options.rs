@@ -22,9 +22,14 @@ use crate::stage::Flow;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AlertEvaluatorOptions {
-    /// Whether the default rules hold: error_rate, latency, throughput, hole, endpoint_down, no_endpoint, quiet_stream,
-    /// lag, coverage, disk_space, disk_full, memory, commit_failing and trend. Default true.
+    /// Whether the default rules hold: error_rate, latency, throughput, hole, recovery_failing, proof_failing,
+    /// endpoint_down, no_endpoint, quiet_stream, lag, coverage, disk_space, disk_full, memory, commit_failing and trend.
+    /// Default true.
     pub default_rules: bool,
+    /// Whether default rules that explain others keep those from being told: no_endpoint, quiet_stream, hole, disk_full
+    /// and commit_failing, e.g. `quiet_stream` the low `throughput` that comes of it. Without `default_rules` there is nothing to
+    /// explain. Default true.
+    pub default_inhibit: bool,
     /// Rules by their names. One with the name of a default rule changes only what it says, unless `default_rules` is
     /// false.
     pub rules: BTreeMap<String, RuleOptions>,
@@ -42,7 +47,7 @@ pub struct AlertEvaluatorOptions {
     #[serde(with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub repeat_interval: Duration,
-    /// Alerts that keep others from being told. Default none.
+    /// Alerts that keep others from being told, beside those of `default_inhibit`. Default none.
     pub inhibit: Vec<InhibitOptions>,
     /// How long nothing has to be measured before rules treat it as no data. Default 10s.
     #[serde(with = "sluice_config::units::duration")]
@@ -56,6 +61,7 @@ impl Default for AlertEvaluatorOptions {
     fn default() -> Self {
         Self {
             default_rules: true,
+            default_inhibit: true,
             rules: BTreeMap::new(),
             group_by: vec!["rule".to_owned()],
             group_wait: Duration::from_secs(30),
@@ -95,7 +101,12 @@ impl AlertEvaluatorOptions {
             group_interval: self.group_interval,
             repeat_interval: self.repeat_interval,
         };
-        AlertEvaluator::new(self.rules(), policy, self.inhibit.clone(), silences, self.stale_after)
+        AlertEvaluator::new(self.rules(), policy, self.inhibitions(), silences, self.stale_after)
+    }
+
+    fn inhibitions(&self) -> Vec<InhibitOptions> {
+        let defaults = defaults::inhibitions().filter(|_| self.default_rules && self.default_inhibit);
+        self.inhibit.iter().cloned().chain(defaults).collect()
     }
 
     fn interval_problems(&self) -> Vec<Problem> {
