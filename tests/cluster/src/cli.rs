@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -102,7 +102,7 @@ impl ClusterArgs {
             slot_time: self.slot_time.0,
             replay_window: self.replay_window,
             x_token: self.x_token.clone(),
-            unix_start: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            unix_start: None,
             ..Config::default()
         };
         Ok(Cluster::new(self.ledger()?, config))

@@ -233,3 +233,22 @@ async fn the_recorded_validator_can_be_served() {
     let slots = client.get_blocks(77, Some(212)).await.expect("answered");
     assert_eq!(slots, (77..=212).collect::<Vec<u64>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_say_when_they_were_made_by_the_clock_on_the_wall() {
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let options = ServeOptions { start_after_subscriptions: 1, ..ServeOptions::default() };
+    let served = running(Config { unix_start: None, ..fast() }, options).await;
+    let url = served.grpc_urls()[0].clone();
+    let mut client = GeyserClient::connect(url).await.expect("connects").max_decoding_message_size(64 << 20);
+    // Its time begins to run with the subscription, however long it was served before.
+    let begun = now();
+    let requests = tokio_stream::iter([all_transactions()]);
+    let mut stream = client.subscribe(requests).await.expect("let in").into_inner();
+    for _ in 0..20 {
+        let update = stream.message().await.expect("no fault").expect("it goes on");
+        let made = update.created_at.expect("each has one");
+        let made = Duration::new(made.seconds as u64, made.nanos as u32);
+        assert!((begun..=now()).contains(&made), "{made:?} is not between {begun:?} and now");
+    }
+}

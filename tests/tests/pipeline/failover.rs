@@ -1,18 +1,16 @@
 //! A group of endpoints of which all but one are killed, frozen and slowed down, in any order: the files are those of a
 //! quiet run, and another endpoint is promoted within a second.
 
-mod proxy;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sluice::runner::Watch;
 use sluice_cluster::cluster::Config;
 use sluice_cluster::faults::Profile;
+use sluice_cluster::link::{Link, Proxy};
 use sluice_stages::yellowstone::health::EndpointState;
 
 use crate::support::{Lossless, assert_same, audited, files, run_until, serve, small_ledger};
-use proxy::{Link, Proxy};
 
 /// Slots that are compared.
 const SLOTS: u64 = 200;

@@ -174,7 +174,7 @@ async fn serve(args: &DemoArgs, slots: Option<u64>) -> anyhow::Result<Served> {
         seed: args.seed,
         faults: args.faults,
         slot_time: MAINNET_SLOT_TIME.div_f64(args.speed),
-        unix_start: SystemTime::now().duration_since(UNIX_EPOCH)?,
+        unix_start: None,
         ..Config::default()
     };
     let options = ServeOptions { start_after_subscriptions: 1, ..ServeOptions::default() };

@@ -14,7 +14,7 @@ mod subscription;
 mod timeline;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::faults::{Fault, FaultPlan, Profile};
@@ -27,6 +27,9 @@ pub use subscription::{Emission, Subscription};
 pub use timeline::Level;
 
 use timeline::Timeline;
+
+/// When a cluster starts whose start matters to nobody.
+const EPOCH: Duration = Duration::from_secs(1_744_200_000);
 
 /// How a ledger is played.
 #[derive(Debug, Clone)]
@@ -52,8 +55,9 @@ pub struct Config {
     pub mixed_servers: bool,
     /// What endpoints lie about: the endpoint's index, the slot, the lie. About recorded slots only replays lie.
     pub lies: Vec<(usize, u64, Lie)>,
-    /// Unix time of the cluster's start, for `created_at`.
-    pub unix_start: Duration,
+    /// Unix time of the cluster's start, for `created_at`; `None` is when a server's time begins to run, so that clients
+    /// see how long updates take to them.
+    pub unix_start: Option<Duration>,
 }
 
 impl Default for Config {
@@ -69,7 +73,7 @@ impl Default for Config {
             x_token: None,
             mixed_servers: true,
             lies: Vec::new(),
-            unix_start: Duration::from_secs(1_744_200_000),
+            unix_start: Some(EPOCH),
         }
     }
 }
@@ -81,6 +85,15 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) timeline: Timeline,
     pub(crate) plan: FaultPlan,
+    /// When it was started, where the configuration leaves that open.
+    begun: OnceLock<Duration>,
+}
+
+impl Shared {
+    /// Unix time at a time of the cluster.
+    pub(crate) fn unix(&self, at: Duration) -> Duration {
+        self.config.unix_start.or_else(|| self.begun.get().copied()).unwrap_or(EPOCH) + at
+    }
 }
 
 /// A simulated cluster.
@@ -96,7 +109,7 @@ impl Cluster {
     pub fn new(ledger: Ledger, config: Config) -> Self {
         let timeline = Timeline::new(&config, ledger.length());
         let plan = FaultPlan::new(config.faults, config.seed);
-        let shared = Arc::new(Shared { ledger, config, timeline, plan });
+        let shared = Arc::new(Shared { ledger, config, timeline, plan, begun: OnceLock::new() });
         let endpoint = |index| Arc::new(Endpoint::new(Arc::clone(&shared), index));
         Self {
             endpoints: (0..shared.config.endpoints).map(endpoint).collect(),
@@ -108,6 +121,11 @@ impl Cluster {
     /// The Yellowstone endpoints.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// Its time begins to run at this unix time, unless the configuration says otherwise; the first call counts.
+    pub fn begin(&self, unix: Duration) {
+        self.shared.begun.set(unix).ok();
     }
 
     /// The JSON-RPC side.

@@ -260,7 +260,7 @@ impl Subscription {
     }
 
     pub(super) fn unix(&self, at: Duration) -> Duration {
-        self.endpoint.shared.config.unix_start + at
+        self.endpoint.shared.unix(at)
     }
 }
 

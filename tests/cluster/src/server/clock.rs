@@ -2,13 +2,16 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+
+use crate::cluster::Cluster;
 
 /// Stands at zero until enough subscriptions are open, then runs.
 #[derive(Debug)]
 pub(crate) struct Clock {
+    cluster: Cluster,
     start: OnceLock<Instant>,
     awaited: usize,
     seen: AtomicUsize,
@@ -16,9 +19,15 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn new(awaited: usize) -> Self {
-        let clock =
-            Self { start: OnceLock::new(), awaited, seen: AtomicUsize::new(0), started: Notify::new() };
+    /// The time of `cluster`.
+    pub(crate) fn new(cluster: Cluster, awaited: usize) -> Self {
+        let clock = Self {
+            cluster,
+            start: OnceLock::new(),
+            awaited,
+            seen: AtomicUsize::new(0),
+            started: Notify::new(),
+        };
         if awaited == 0 {
             clock.start();
         }
@@ -37,7 +46,10 @@ impl Clock {
     }
 
     fn start(&self) {
-        self.start.get_or_init(Instant::now);
+        self.start.get_or_init(|| {
+            self.cluster.begin(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+            Instant::now()
+        });
         self.started.notify_waiters();
     }
 

@@ -117,9 +117,10 @@ pub enum ServeError {
 impl Running {
     /// Starts all servers of a cluster.
     pub async fn start(cluster: Cluster, options: ServeOptions) -> Result<Self, ServeError> {
+        let clock = Clock::new(cluster.clone(), options.start_after_subscriptions);
         let context = Context {
             cluster,
-            clock: Arc::new(Clock::new(options.start_after_subscriptions)),
+            clock: Arc::new(clock),
             counters: Arc::default(),
             cancel: CancellationToken::new(),
         };

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of an endpoint that does to it what networks do.
+//! A TCP proxy in front of a server that does to it what networks do.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use tokio::time::Instant;
 /// Pieces under way in one direction; a delayed link holds what came in its delay.
 const PIECES: usize = 4_096;
 
-/// What becomes of an endpoint's connections.
+/// What becomes of a server's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub enum Link {
     /// Everything passes.
     Fine,
     /// Connections break, and new ones break at once.
@@ -27,16 +27,20 @@ pub(super) enum Link {
 }
 
 /// Serves until it is dropped.
-pub(super) struct Proxy {
+#[derive(Debug)]
+pub struct Proxy {
     /// Where it listens.
-    pub(super) url: String,
+    pub url: String,
     link: watch::Sender<Link>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
     /// A proxy in front of the server at `url`.
-    pub(super) async fn start(url: &str) -> Self {
+    ///
+    /// # Panics
+    /// If the url is not one of an address, as those of a [`crate::Running`] are, or loopback has no port left.
+    pub async fn start(url: &str) -> Self {
         let target: SocketAddr =
             url.trim_start_matches("http://").parse().expect("the cluster serves at an address");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has ports");
@@ -55,7 +59,7 @@ impl Proxy {
     }
 
     /// From now on connections fare like this.
-    pub(super) fn set(&self, link: Link) {
+    pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 }
