@@ -57,6 +57,8 @@ enum Command {
     Endpoints(commands::endpoints::EndpointsArgs),
     /// Test alert rules over a series in virtual time.
     Alert(commands::alert::AlertArgs),
+    /// Make, list and end silences of a running pipeline's alerts, through its API.
+    Silence(commands::silence::SilenceArgs),
     /// Draw a pipeline.
     Graph(commands::graph::GraphArgs),
     /// Watch a running pipeline in the terminal, through its API.
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Command::Config(args) => commands::config::run(&args),
         Command::Endpoints(args) => on_runtime(commands::endpoints::run(args)),
         Command::Alert(args) => commands::alert::run(&args),
+        Command::Silence(args) => on_runtime(commands::silence::run(args)),
         Command::Graph(args) => commands::graph::run(&args),
         Command::Top(args) => on_runtime(commands::top::run(args)),
         Command::Tap(args) => on_runtime(commands::tap::run(args)),

@@ -13,6 +13,7 @@ pub mod prove;
 pub mod record;
 pub mod repair;
 pub mod run;
+pub mod silence;
 pub mod tap;
 pub mod top;
 pub mod validate;
