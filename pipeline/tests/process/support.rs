@@ -80,6 +80,11 @@ impl Process {
         self.lines.recv_timeout(PATIENCE).expect("a line in time")
     }
 
+    /// The lines of its stdout that nobody has read yet.
+    pub(crate) fn unread_lines(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
     /// What it has written to stderr so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
