@@ -125,8 +125,11 @@ fn when_nothing_is_measured_any_more_rules_learn_it() {
     assert_eq!(resolved, Some(second(29)), "ten seconds after the last sample");
 }
 
-/// The default rules with their metrics: what each is told of, and how bad that is.
-const WRONG: [(&str, &str, &[(&str, &str)], f64, Severity); 16] = [
+/// A rule, and the metric, the labels and the value that are wrong by it, and how bad that is.
+type Wrong = (&'static str, &'static str, &'static [(&'static str, &'static str)], f64, Severity);
+
+/// What each default rule is told of.
+const WRONG: [Wrong; 16] = [
     ("error_rate", "error_rate", &[("window", "1m")], 0.06, Severity::Warning),
     (
         "latency",
