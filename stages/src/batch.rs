@@ -1,7 +1,7 @@
 //! What moves along an edge: batches of items, and the memory that they hold.
 //!
 //! Sources emit [`Item::Update`]s and [`Item::Session`]s; a dedupe turns repeats into [`Item::Echo`]es; the gap
-//! detector turns all of them into [`Item::Block`]s, [`Item::Status`]es and [`Item::Gap`]s. A monitor emits
+//! detector turns all of them into [`Item::Block`]s, [`Item::Status`]es, [`Item::Gap`]s and [`Item::Dispute`]s. A monitor emits
 //! [`Item::Sample`]s, an alert evaluator turns them into [`Item::Alert`]s. An edge carries one of these families
 //! ([`crate::stage::Flow`]).
 
@@ -9,10 +9,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::alert::AlertItem;
 use crate::block::Block;
 use crate::budget::Lease;
+use crate::dispute::Dispute;
 use crate::frame::{Frame, SlotStatus};
 use crate::sample::Sample;
 use crate::slot::{Commitment, Hash, Slot, Timestamp};
@@ -123,6 +125,9 @@ pub enum Want {
     Everything,
 }
 
+/// Slots of which a session has only the end. Rarely more than one, or one on each of two forks.
+pub type Torn = SmallVec<[Slot; 2]>;
+
 /// The begin or end of a session.
 #[derive(Debug, Clone)]
 pub enum Session {
@@ -134,6 +139,9 @@ pub enum Session {
         endpoint: Arc<str>,
         /// What it asks for.
         scope: Scope,
+        /// Slots that were being executed when it began, and of which it may bring the slots before all the same: their
+        /// beginning is not in the stream.
+        torn: Torn,
         /// The time.
         at: Timestamp,
     },
@@ -259,6 +267,8 @@ pub enum Item {
     Status(Status),
     /// Slots that are missing.
     Gap(Gap),
+    /// What endpoints that contradict each other say of a slot.
+    Dispute(Arc<Dispute>),
     /// How each endpoint delivered a slot, once nothing more of it is looked at.
     Arrivals(Arc<[Arrival]>),
     /// What the performance monitor measured.
@@ -277,6 +287,7 @@ impl Item {
                     update.size_bytes()
                 }
                 Self::Block(block) | Self::Claim(block) => block.size_bytes(),
+                Self::Dispute(dispute) => dispute.size_bytes(),
                 Self::Arrivals(arrivals) => size_of_val::<[Arrival]>(arrivals),
                 Self::Sample(sample) => sample.size_bytes(),
                 Self::Alert(alert) => alert.size_bytes(),

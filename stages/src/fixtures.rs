@@ -22,6 +22,7 @@ pub(crate) fn opened(endpoint: u16, scope: Scope) -> Item {
         id: session(endpoint),
         endpoint: std::sync::Arc::from("endpoint"),
         scope,
+        torn: crate::batch::Torn::new(),
         at: Timestamp(0),
     })
 }

@@ -16,6 +16,7 @@ pub mod commitment;
 pub mod component;
 pub mod dedupe;
 pub mod delivery;
+pub mod dispute;
 pub mod edge;
 pub mod entry;
 pub mod filter;

@@ -64,6 +64,7 @@ impl MetricsTap {
             | Item::Claim(_)
             | Item::Status(_)
             | Item::Session(_)
+            | Item::Dispute(_)
             | Item::Arrivals(_)
             | Item::Sample(_)
             | Item::Alert(_) => {}

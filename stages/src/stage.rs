@@ -187,6 +187,17 @@ pub enum Event {
         slot: Slot,
         /// What about.
         reason: &'static str,
+        /// The endpoints that delivered the slot, as long as it is not known which of them is wrong.
+        endpoints: Vec<EndpointId>,
+    },
+    /// What an endpoint delivered is not what the slot turned out to be.
+    ProvenWrong {
+        /// The slot.
+        slot: Slot,
+        /// The endpoint.
+        endpoint: EndpointId,
+        /// Who says so.
+        reason: &'static str,
     },
     /// A slot's proof-of-history chain does not hold, or can't be checked.
     ProofFailed {

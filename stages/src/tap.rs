@@ -142,6 +142,7 @@ fn kind_of(item: &Item) -> &'static str {
         Item::Claim(_) => "claim",
         Item::Status(_) => "status",
         Item::Gap(_) => "gap",
+        Item::Dispute(_) => "dispute",
         Item::Arrivals(_) => "arrivals",
         Item::Sample(_) => "sample",
         Item::Alert(_) => "alert",
@@ -158,6 +159,7 @@ fn slot_of(item: &Item) -> Option<Slot> {
         Item::Block(block) | Item::Claim(block) => Some(block.slot()),
         Item::Status(status) => Some(status.slot),
         Item::Gap(gap) => Some(gap.first),
+        Item::Dispute(dispute) => Some(dispute.slot),
         Item::Arrivals(arrivals) => arrivals.first().map(|arrival| arrival.slot),
         Item::Session(_) | Item::Sample(_) | Item::Alert(_) => None,
     }
@@ -219,6 +221,10 @@ fn detail_of(item: &Item) -> Detail {
             ])
         }
         Item::Gap(gap) => Detail::Fields(vec![("last_slot", json!(gap.last))]),
+        Item::Dispute(dispute) => Detail::Fields(vec![
+            ("blockhash", json!(dispute.blockhash.to_base58())),
+            ("endpoints", json!(dispute.endpoints().len())),
+        ]),
         Item::Arrivals(arrivals) => Detail::Fields(vec![("rows", json!(arrivals.len()))]),
         Item::Sample(sample) => Detail::Sample(Arc::clone(sample)),
         Item::Alert(alert) => Detail::Alert(Arc::clone(alert)),

@@ -63,6 +63,7 @@ fn show(watch: &Watch, node: &str, event: &Event) {
         | Event::SpoolFailed { .. }
         | Event::CommitFailed { .. }
         | Event::Contradiction { .. }
+        | Event::ProvenWrong { .. }
         | Event::ProofFailed { .. } => {}
     }
 }
@@ -79,7 +80,13 @@ fn show_grave(watch: &Watch, node: &str, event: &Event) {
         Event::ProofFailed { slot, index, reason, endpoint } => {
             tracing::error!(node, endpoint = watch.endpoint(*endpoint), slot, index, reason, "not proven");
         }
-        Event::Contradiction { slot, reason } => tracing::warn!(node, slot, reason, "contradiction"),
+        Event::Contradiction { slot, reason, endpoints } => {
+            let endpoints: Vec<&str> = endpoints.iter().map(|&id| watch.endpoint(id)).collect();
+            tracing::warn!(node, slot, reason, endpoints = endpoints.join(", "), "contradiction");
+        }
+        Event::ProvenWrong { slot, endpoint, reason } => {
+            tracing::error!(node, endpoint = watch.endpoint(*endpoint), slot, reason, "proven wrong");
+        }
         _ => {}
     }
 }

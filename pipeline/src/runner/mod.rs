@@ -229,6 +229,7 @@ pub(crate) fn is_grave(event: &Event) -> bool {
             | Event::CommitFailed { .. }
             | Event::SpoolFailed { .. }
             | Event::Contradiction { .. }
+            | Event::ProvenWrong { .. }
             | Event::ProofFailed { .. }
     )
 }

@@ -24,7 +24,11 @@ const REPLAY_WINDOW: &str = "60";
 const EXTRAS: [&str; 2] = ["entries", "accounts"];
 
 fn pipeline(cluster: &Cluster, root: &Path, name: &str, has_spool: bool) -> Pipeline {
-    let mut pipeline = Pipeline::new(cluster, root.join(name), COMMIT_SLOTS);
+    pipeline_of(cluster, root, name, has_spool, COMMIT_SLOTS)
+}
+
+fn pipeline_of(cluster: &Cluster, root: &Path, name: &str, has_spool: bool, commit_slots: u64) -> Pipeline {
+    let mut pipeline = Pipeline::new(cluster, root.join(name), commit_slots);
     pipeline.source = "entries = true\naccounts = true\n".to_owned();
     pipeline.spool = has_spool.then(|| root.join(format!("{name}.spool")));
     pipeline
@@ -82,5 +86,45 @@ fn a_killed_process_with_a_spool_loses_neither_entries_nor_accounts() {
         "without a spool there would be nothing to lose"
     );
     assert!(logs[1].contains("playing what an earlier run left"), "{}", logs[1]);
+    audited(&spooled.out);
+}
+
+/// Slots of a file into which two kills fit, with more than a replay window between them.
+const LONG_COMMIT_SLOTS: u64 = 240;
+/// How long what was missed has to lie back until no server replays it any more.
+const BEYOND_THE_WINDOW: Duration = Duration::from_millis(60 * 50 + 500);
+
+#[test]
+fn two_kills_in_one_range_lose_nothing_of_what_was_recovered_in_between() {
+    let mut cluster =
+        Cluster::start(2, &["--slot-time", "50ms", "--faults", "none", "--replay-window", REPLAY_WINDOW]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let calm = pipeline_of(&cluster, folder.path(), "calm", false, LONG_COMMIT_SLOTS);
+    let spooled = pipeline_of(&cluster, folder.path(), "spooled", true, LONG_COMMIT_SLOTS);
+    let undisturbed = run(&calm.write("calm.toml"));
+    let toml = spooled.write("spooled.toml");
+    let first = run(&toml);
+    until("the first range", || !committed(&spooled.out).is_empty());
+    // Final is what came half a second ago, so the next range has begun.
+    first.kill();
+    let second = run(&toml);
+    second.wait_for("gap filled");
+    // The moment is the point: what was recovered is in no window any more, and its range is not committed.
+    thread::sleep(BEYOND_THE_WINDOW);
+    assert_eq!(committed(&spooled.out).len(), 1, "{}", second.log());
+    second.kill();
+    let third = run(&toml);
+    let end = committed(&calm.out).first().expect("it is there") + 2 * LONG_COMMIT_SLOTS;
+    until("both runs to get there", || {
+        [&calm.out, &spooled.out].into_iter().all(|out| committed(out).contains(&(end - LONG_COMMIT_SLOTS)))
+    });
+    cluster.assert_alive();
+    for process in [undisturbed, third] {
+        process.signal("TERM");
+        let (status, log) = process.end();
+        assert!(status.success(), "{log}");
+    }
+    assert_same(&files_before(&calm.out, end), &files_before(&spooled.out, end));
+    assert_eq!(extras(&calm.out, end) as u64, 2 * (end - FIRST_SLOT) / LONG_COMMIT_SLOTS);
     audited(&spooled.out);
 }

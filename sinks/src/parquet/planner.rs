@@ -251,7 +251,7 @@ impl Planner {
             parent_blockhash: meta.parent_blockhash,
         };
         if let Some(reason) = self.contradiction(slot, link) {
-            steps.push(Step::Report(Event::Contradiction { slot, reason }));
+            steps.push(Step::Report(Event::Contradiction { slot, reason, endpoints: Vec::new() }));
             return;
         }
         let range = self.range_of(slot);

@@ -141,7 +141,11 @@ impl Commitment {
     fn follow(&mut self, changes: Changes, out: &mut Output) {
         if let Some(slot) = changes.contradiction {
             self.counters.contradictions += 1;
-            out.report(Event::Contradiction { slot, reason: "two versions of it are called canonical" });
+            out.report(Event::Contradiction {
+                slot,
+                reason: "two versions of it are called canonical",
+                endpoints: Vec::new(),
+            });
         }
         for range in changes.passed_over {
             let orphans: Vec<Slot> = self.slots.range(range).map(|(&slot, _)| slot).collect();
@@ -267,9 +271,10 @@ impl Stage for Commitment {
                     out.push(Item::Arrivals(arrivals));
                 }
                 item @ Item::Begin(_) => out.push(item),
-                // Gaps were for recovery, claims for a proof; what is not of blocks doesn't come here.
+                // Gaps and disputes were for recovery, claims for a proof; what is not of blocks doesn't come here.
                 Item::Gap(_)
                 | Item::Claim(_)
+                | Item::Dispute(_)
                 | Item::Update(_)
                 | Item::Echo(_)
                 | Item::Session(_)

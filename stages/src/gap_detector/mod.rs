@@ -23,7 +23,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::batch::{Batch, Echo, EndpointId, Item, Lane, Scope, Session, SessionId, Status, Update};
+use crate::batch::{Batch, Echo, EndpointId, Item, Lane, Scope, Session, SessionId, Status, Torn, Update};
 use crate::candidates::Offer;
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Role, Start};
 use crate::frame::{BlockMeta, Kind, SlotStatus};
@@ -84,11 +84,18 @@ struct SessionState {
     position: u64,
     /// Banks that were announced, by slot.
     announced: BTreeSet<Slot>,
+    /// Slots of which the beginning is not in the stream, whatever it showed before.
+    torn: Torn,
     /// Where in the stream the meta of each recent slot stood.
     metas: BTreeMap<Slot, u64>,
 }
 
 impl SessionState {
+    /// Whether a bank of `slot` was announced from its beginning on.
+    fn has_announced(&self, slot: Slot) -> bool {
+        self.announced.contains(&slot) && !self.torn.contains(&slot)
+    }
+
     /// Where in the stream the meta of `parent` stood, if the session was there before that bank ended: what was
     /// executed behind it is in the stream from its beginning.
     ///
@@ -141,6 +148,8 @@ pub struct GapDetector {
     waiting: BTreeMap<Slot, Timestamp>,
     /// Slots whose deliveries contradict each other.
     contradicted: BTreeSet<Slot>,
+    /// Versions that endpoints say different things of.
+    disputed: BTreeSet<(Slot, Hash)>,
     dirty: BTreeSet<Slot>,
     statuses: BTreeMap<Slot, Told>,
     scratch: Transaction,
@@ -165,6 +174,7 @@ impl GapDetector {
             reported: BTreeMap::new(),
             waiting: BTreeMap::new(),
             contradicted: BTreeSet::new(),
+            disputed: BTreeSet::new(),
             dirty: BTreeSet::new(),
             statuses: BTreeMap::new(),
             scratch: Transaction::default(),
@@ -183,9 +193,9 @@ impl GapDetector {
 
     fn on_session(&mut self, session: Session) {
         match session {
-            Session::Opened { id, endpoint, scope, .. } => {
+            Session::Opened { id, endpoint, scope, torn, .. } => {
                 self.names.insert(id.endpoint, endpoint);
-                self.sessions.insert(id, SessionState::default());
+                self.sessions.insert(id, SessionState { torn, ..SessionState::default() });
                 self.scope = union(self.scope, scope);
             }
             Session::Closed { id, .. } => {
@@ -262,7 +272,7 @@ impl GapDetector {
         let state = self.slots.entry(slot).or_default().lane(lane);
         if state.first_position.is_none() {
             let session = self.sessions.get(&lane.session);
-            state.announced = session.is_some_and(|session| session.announced.contains(&slot));
+            state.announced = session.is_some_and(|session| session.has_announced(slot));
             state.first_position = Some(position);
             state.first_seen_at = now;
         }
@@ -299,7 +309,7 @@ impl GapDetector {
         let session = self.sessions.entry(lane.session).or_default();
         let parent_position = session.sight_of(meta.parent_slot);
         session.metas.insert(meta.slot, position);
-        let announced = session.announced.contains(&meta.slot);
+        let (announced, torn) = (session.has_announced(meta.slot), session.torn.contains(&meta.slot));
         while session.metas.len() > REMEMBERED_SLOTS {
             session.metas.pop_first();
         }
@@ -307,7 +317,7 @@ impl GapDetector {
         open.meta_at.get_or_insert(now);
         let state = open.lane(lane);
         let first = state.first_position.unwrap_or(position);
-        state.after_parent = parent_position.is_some_and(|parent| parent < first);
+        state.after_parent = !torn && parent_position.is_some_and(|parent| parent < first);
         state.announced |= state.first_position.is_none() && announced;
         state.completed_at = Some(update.received_at);
         state.meta = Some((meta, update));
@@ -421,6 +431,10 @@ impl GapDetector {
             self.report_gap(slot, out);
         }
         self.forgotten = below;
+        let open = self.disputed.split_off(&(below, Hash([0; 32])));
+        for version in std::mem::replace(&mut self.disputed, open) {
+            self.push_testimony(version, true, out);
+        }
         let kept = self.slots.split_off(&below);
         let settled = std::mem::replace(&mut self.slots, kept);
         self.report_arrivals(&settled, out);

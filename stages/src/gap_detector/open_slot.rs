@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
 use super::claims::Claim;
@@ -15,6 +16,7 @@ use crate::account::Account;
 use crate::batch::{Arrival, EndpointId, Lane, Scope, SessionId, Update, Want};
 use crate::block::{Block, Part, Way};
 use crate::candidates::{Candidates, Delivered, Offer, Which};
+use crate::dispute::{Claim as Testimony, Delivery, same_meta};
 use crate::entry::Entry;
 use crate::frame::BlockMeta;
 use crate::slot::{Commitment, Hash, Slot, Timestamp};
@@ -222,6 +224,15 @@ impl OpenSlot {
         self.lanes.iter().filter(|lane| !lane.dead).filter_map(|lane| lane.meta.as_ref())
     }
 
+    /// The endpoints that have said which version they deliver.
+    pub(crate) fn endpoints(&self) -> Vec<EndpointId> {
+        let bound = self.lanes.iter().filter(|lane| !lane.dead && lane.meta.is_some());
+        let mut endpoints: Vec<EndpointId> = bound.map(|lane| lane.lane.session.endpoint).collect();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        endpoints
+    }
+
     /// How each lane that brought content did so; `name` names endpoints.
     pub(crate) fn arrivals(&self, slot: Slot, name: impl Fn(EndpointId) -> Arc<str>) -> Vec<Arrival> {
         let brought = self.lanes.iter().filter(|lane| lane.first_position.is_some());
@@ -245,6 +256,43 @@ impl OpenSlot {
         self.transactions.end() > 0
             || self.entries.end() > 0
             || self.lanes.iter().any(|lane| lane.meta.is_some())
+    }
+
+    /// Whether metas of different endpoints say different things of this version.
+    pub(crate) fn has_rival_metas(&self, blockhash: Hash) -> bool {
+        let mut metas = self.live_metas().filter(|(meta, _)| meta.blockhash == blockhash);
+        let Some((first, _)) = metas.next() else { return false };
+        metas.any(|(meta, _)| !same_meta(first, meta))
+    }
+
+    /// What each bank that is bound to this version says of it.
+    pub(crate) fn testimony(&self, blockhash: Hash) -> Vec<Testimony> {
+        let lanes: Vec<&LaneState> = self.lanes.iter().filter(|lane| lane.is_bound_to(blockhash)).collect();
+        let end = lanes.iter().map(|lane| lane.transactions.end()).max().unwrap_or_default();
+        let differs = |index: &u32| {
+            let mut delivered = lanes.iter().filter_map(|lane| lane.transactions.at(*index));
+            let covering = lanes.iter().filter(|lane| lane.transactions.end() > *index).count();
+            let first = delivered.next();
+            covering < lanes.len() || delivered.any(|other| Some(other) != first)
+        };
+        let disputed: Vec<u32> = (0..end).filter(differs).collect();
+        let claim = |lane: &&LaneState| {
+            let (meta, _) = lane.meta.as_ref()?;
+            // Without a number two banks may have become one lane, by nobody's fault.
+            let told = if lane.lane.bank_id == 0 { &[][..] } else { &disputed };
+            let delivery = |&index: &u32| {
+                let update = self.transactions.get(index, lane.transactions.at(index)?)?;
+                let digest = Hash(Sha256::digest(update.frame.content()).into());
+                Some(Delivery { index, signature: update.frame.key().try_into().ok()?, digest })
+            };
+            Some(Testimony {
+                endpoint: lane.lane.session.endpoint,
+                meta: *meta,
+                end: lane.transactions.end(),
+                deliveries: told.iter().filter_map(delivery).collect(),
+            })
+        };
+        lanes.iter().filter_map(claim).collect()
     }
 
     /// Lets its content go, but not the memory of what was let out.
@@ -298,6 +346,10 @@ impl OpenSlot {
         }
         if lanes.iter().any(|lane| lane.transactions.end() > count) {
             return Err("more transactions than the block meta counts");
+        }
+        let complete = lanes.iter().filter_map(|lane| lane.complete_count());
+        if complete.clone().min() != complete.max() {
+            return Err("endpoints delivered different numbers of transactions of one block, each whole");
         }
         let delivered = lanes.iter().map(|lane| lane.transactions.count()).sum::<u32>();
         // That there are none is believed of who was there from the beginning: to others a count that is one too low
@@ -388,6 +440,12 @@ fn assemble_accounts(lanes: &[&LaneState], want: Want) -> Part {
 }
 
 impl LaneState {
+    /// The number of its transactions, if they are all that its own meta counts.
+    fn complete_count(&self) -> Option<u32> {
+        let count = self.meta.as_ref().map(|(meta, _)| meta.executed_transaction_count)?;
+        (self.transactions.count() == count && self.transactions.end() == count).then_some(count)
+    }
+
     /// Notes the commitment that the slot reached in this session.
     pub(crate) fn on_commitment(&mut self, commitment: Commitment) {
         self.settled |= commitment >= Commitment::Confirmed && self.meta.is_some();

@@ -6,6 +6,7 @@ use super::GapDetector;
 use super::open_slot::{Assembly, Emitted, OpenSlot};
 use crate::batch::{Gap, Item, Missing, Want};
 use crate::block::{Part, Way};
+use crate::dispute::Dispute;
 use crate::slot::{Hash, Slot, Timestamp};
 use crate::stage::{Event, Output};
 
@@ -25,6 +26,7 @@ impl GapDetector {
             let Some(open) = self.slots.get(&slot) else { continue };
             let mut waits = false;
             for blockhash in open.versions() {
+                self.look_for_dispute(slot, blockhash, out);
                 waits |= self.settle_version(now, slot, blockhash, Patience::Grace, out);
                 self.pass_claims(slot, blockhash, out);
             }
@@ -55,7 +57,7 @@ impl GapDetector {
             Assembly::Block(block) => block,
             Assembly::Incomplete => return false,
             Assembly::Contradiction(reason) => {
-                self.on_contradiction(now, slot, reason, out);
+                self.on_contradiction(now, (slot, blockhash), reason, out);
                 return false;
             }
         };
@@ -102,7 +104,15 @@ impl GapDetector {
     }
 
     /// A slot whose deliveries contradict each other is owed: recovery asks a referee.
-    fn on_contradiction(&mut self, now: Timestamp, slot: Slot, reason: &'static str, out: &mut Output) {
+    fn on_contradiction(
+        &mut self,
+        now: Timestamp,
+        version: (Slot, Hash),
+        reason: &'static str,
+        out: &mut Output,
+    ) {
+        let (slot, _) = version;
+        self.dispute(version, out);
         if !self.is_reported(slot) {
             self.owed.entry(slot).or_insert(now);
         }
@@ -112,7 +122,29 @@ impl GapDetector {
     fn note_contradiction(&mut self, slot: Slot, reason: &'static str, out: &mut Output) {
         if self.contradicted.insert(slot) {
             self.counters.contradictions += 1;
-            out.report(Event::Contradiction { slot, reason });
+            let endpoints = self.slots.get(&slot).map(OpenSlot::endpoints).unwrap_or_default();
+            out.report(Event::Contradiction { slot, reason, endpoints });
+        }
+    }
+
+    fn look_for_dispute(&mut self, slot: Slot, blockhash: Hash, out: &mut Output) {
+        if self.slots.get(&slot).is_some_and(|open| open.has_rival_metas(blockhash)) {
+            self.dispute((slot, blockhash), out);
+        }
+    }
+
+    /// Tells recovery that endpoints contradict each other, so that none of them is asked who is right.
+    fn dispute(&mut self, version: (Slot, Hash), out: &mut Output) {
+        if self.disputed.insert(version) {
+            self.push_testimony(version, false, out);
+        }
+    }
+
+    pub(super) fn push_testimony(&self, (slot, blockhash): (Slot, Hash), closed: bool, out: &mut Output) {
+        let Some(open) = self.slots.get(&slot) else { return };
+        let dispute = Dispute { slot, blockhash, claims: open.testimony(blockhash), closed };
+        if dispute.endpoints().len() > 1 {
+            out.push(Item::Dispute(Arc::new(dispute)));
         }
     }
 

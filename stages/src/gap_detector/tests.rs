@@ -129,6 +129,54 @@ fn more_transactions_than_the_meta_counts_is_a_contradiction_and_a_gap() {
     assert!(gaps.iter().any(|gap| gap.last == 10));
 }
 
+fn disputes(out: &Output) -> Vec<&crate::dispute::Dispute> {
+    fn dispute(item: &Item) -> Option<&crate::dispute::Dispute> {
+        match item {
+            Item::Dispute(dispute) => Some(dispute),
+            _ => None,
+        }
+    }
+    out.items.iter().filter_map(dispute).collect()
+}
+
+#[test]
+fn who_contradicts_whom_is_told_at_once_and_again_when_nothing_more_of_the_slot_comes() {
+    let mut detector = detector(TRANSACTIONS);
+    let lying = [transaction(1, 1, 10, 0, 0), transaction(1, 1, 10, 5, 1), transaction(1, 1, 10, 0, 2)];
+    feed(&mut detector, 0, whole_slot(0, 1, 10, 9));
+    let out = feed(&mut detector, 0, lying.into_iter().chain([meta(1, 1, 10, 0, (9, 0), 3)]));
+    assert!(disputes(&out).is_empty(), "what went out whole before is not looked at again");
+
+    let mut detector = GapDetector::new(GapDetectorOptions::default(), TRANSACTIONS, Start::At(9));
+    let lying = [transaction(1, 1, 10, 0, 0), transaction(1, 1, 10, 5, 1), transaction(1, 1, 10, 0, 2)];
+    feed(&mut detector, 0, lying);
+    feed(&mut detector, 0, whole_slot(0, 1, 10, 9).into_iter().take(3));
+    let out = feed(&mut detector, 0, [meta(0, 1, 10, 0, (9, 0), 3), meta(1, 1, 10, 0, (9, 0), 3)]);
+    assert!(blocks(&out).is_empty());
+    let [dispute] = disputes(&out)[..] else { panic!("one dispute") };
+    assert_eq!((dispute.slot, dispute.closed, dispute.endpoints().to_vec()), (10, false, vec![0, 1]));
+    let named =
+        |event: &Event| matches!(event, Event::Contradiction { endpoints, .. } if endpoints[..] == [0, 1]);
+    assert!(out.events.iter().any(named));
+    feed(&mut detector, 0, whole_slot(2, 1, 10, 9));
+    let final_status = status(0, None, 30, Some(29), SlotStatus::Finalized);
+    let out = feed(&mut detector, 0, [final_status]);
+    let [dispute] = disputes(&out)[..] else { panic!("one dispute") };
+    assert!(dispute.closed);
+    let wrong: Vec<_> = dispute.wrong(None).into_iter().map(|(endpoint, _)| endpoint).collect();
+    assert_eq!(wrong, [1], "the third one has come meanwhile");
+}
+
+#[test]
+fn two_counts_that_are_each_whole_are_a_contradiction() {
+    let mut detector = detector(TRANSACTIONS);
+    let longer = (0..4).map(|index| transaction(1, 1, 10, 0, index));
+    feed(&mut detector, 0, longer.chain(whole_slot(0, 1, 10, 9).into_iter().take(3)));
+    let out = feed(&mut detector, 0, [meta(1, 1, 10, 0, (9, 0), 4), meta(0, 1, 10, 0, (9, 0), 3)]);
+    assert!(blocks(&out).is_empty());
+    assert!(out.events.iter().any(|event| matches!(event, Event::Contradiction { slot: 10, .. })));
+}
+
 #[test]
 fn a_parent_that_nobody_sent_is_a_gap_after_the_grace_and_reaches_down_to_what_is_known() {
     let mut detector = detector(TRANSACTIONS);
@@ -401,5 +449,29 @@ fn a_session_that_began_before_a_late_meta_of_the_parent_vouches_for_no_accounts
         let out = feed(&mut detector, 0, [status(0, None, 11, Some(10), SlotStatus::Confirmed)]);
         let came = blocks(&out).iter().any(|block| block.slot() == 11 && !block.accounts.is_missing());
         assert_eq!(came, whole, "an older meta was seen: {older}");
+    }
+}
+
+#[test]
+fn a_slot_that_was_under_way_when_a_session_began_is_not_taken_for_whole_by_its_parent() {
+    let scope = Scope { transactions: Want::Filtered, ..Scope::default() };
+    for (torn, expected) in [(vec![12], vec![11, 13]), (Vec::new(), vec![11, 12, 13])] {
+        let mut detector = detector(scope);
+        let mut items = vec![Item::Session(Session::Opened {
+            id: session(0),
+            endpoint: Arc::from("endpoint"),
+            scope,
+            torn: Torn::from_vec(torn),
+            at: Timestamp(0),
+        })];
+        for slot in 9..=13 {
+            items.extend(batch(whole_slot(0, 0, slot, slot - 1)));
+            items.extend(batch([status(0, None, slot, Some(slot - 1), SlotStatus::Confirmed)]));
+        }
+        let mut out = Output::default();
+        detector.on_batch(Timestamp(0), 0, items, &mut out);
+        let slots: Vec<Slot> =
+            blocks(&out).iter().map(|block| block.slot()).filter(|slot| *slot > 10).collect();
+        assert_eq!(slots, expected);
     }
 }

@@ -9,7 +9,8 @@
 //! entry  := offset:u64 records:u32 first_at:u64 last_at:u64 first_slot:u64 last_slot:u64
 //!
 //! sessions := count:varint session*                      those open where the block begins
-//! session  := endpoint:varint number:varint opened_at:varint scope:u8 length:varint name
+//! session  := endpoint:varint number:varint opened_at:varint scope:u8 [torn] length:varint name
+//! torn     := count:varint slot:varint*                  if bit 6 of scope is set: slots without their beginning
 //! record   := 1 session                                  a session begins
 //!           | 2 place:varint at:varint                   a session ends
 //!           | 3 place:varint delta:zigzag length:varint SubscribeUpdate
@@ -30,7 +31,7 @@ use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{EndpointId, Scope, SessionId, Want};
+use crate::batch::{EndpointId, Scope, SessionId, Torn, Want};
 use crate::slot::{Slot, Timestamp};
 
 /// The first bytes of a recording.
@@ -95,6 +96,8 @@ pub struct RecordedSession {
     pub name: Arc<str>,
     /// What it asked for.
     pub scope: Scope,
+    /// Slots of which it has only the end.
+    pub torn: Torn,
     /// When it began.
     pub opened_at: Timestamp,
 }
@@ -274,7 +277,12 @@ pub(super) fn put_session(session: &RecordedSession, out: &mut Vec<u8>) {
     encode_varint(u64::from(session.id.endpoint), out);
     encode_varint(u64::from(session.id.number), out);
     encode_varint(session.opened_at.0, out);
-    out.push(scope_byte(session.scope));
+    let torn = if session.torn.is_empty() { 0 } else { HAS_TORN };
+    out.push(scope_byte(session.scope) | torn);
+    if !session.torn.is_empty() {
+        encode_varint(session.torn.len() as u64, out);
+        session.torn.iter().for_each(|&slot| encode_varint(slot, out));
+    }
     encode_varint(session.name.len() as u64, out);
     out.extend(session.name.as_bytes());
 }
@@ -344,9 +352,12 @@ pub(super) fn decode_block(continues: bool, first_at: Timestamp, mut raw: &[u8])
 fn session(raw: &mut &[u8]) -> Option<RecordedSession> {
     let id = SessionId { endpoint: number::<EndpointId>(raw)?, number: number(raw)? };
     let opened_at = Timestamp(number(raw)?);
-    let scope = scope_of(raw.try_get_u8().ok()?)?;
+    let flags = raw.try_get_u8().ok()?;
+    let scope = scope_of(flags & !HAS_TORN)?;
+    let count = if flags & HAS_TORN == 0 { 0 } else { number::<usize>(raw)? };
+    let torn = (0..count).map(|_| number(raw)).collect::<Option<Torn>>()?;
     let name = Arc::from(std::str::from_utf8(text(raw)?).ok()?);
-    Some(RecordedSession { id, name, scope, opened_at })
+    Some(RecordedSession { id, name, scope, torn, opened_at })
 }
 
 fn number<T: TryFrom<u64>>(raw: &mut &[u8]) -> Option<T> {
@@ -359,6 +370,9 @@ fn text<'a>(raw: &mut &'a [u8]) -> Option<&'a [u8]> {
     *raw = rest;
     Some(text)
 }
+
+/// The bit of a session's scope that says that its torn slots follow.
+const HAS_TORN: u8 = 1 << 6;
 
 const WANTS: [Want; 3] = [Want::Nothing, Want::Filtered, Want::Everything];
 

@@ -13,6 +13,8 @@ use crate::batch::{Batch, EndpointId, Item, Session, SessionId, Update};
 use crate::component::{BuildContext, Endpoint};
 use crate::frame::{Frame, FrameError, Kind};
 use crate::recovery::fetch::RPC_ENDPOINT;
+use crate::recovery::kept::FetchedSlot;
+use crate::recovery::replay;
 use crate::slot::Timestamp;
 
 /// Sessions that are played count from here: live ones count from 1, those of recovery from 2³¹.
@@ -47,6 +49,11 @@ pub struct Player {
     next_number: u32,
     /// Sessions that are open, by what the recording calls them.
     open: BTreeMap<SessionId, SessionId>,
+    /// Whether sessions of recovery are kept apart.
+    apart: bool,
+    /// Those that are open, by what they are called now; nothing, if the beginning is lost.
+    fetching: BTreeMap<SessionId, Option<FetchedSlot>>,
+    fetched: Vec<FetchedSlot>,
     last_at: Timestamp,
     malformed: Vec<(EndpointId, FrameError)>,
 }
@@ -60,9 +67,22 @@ impl Player {
             guests,
             next_number: FIRST_NUMBER,
             open: BTreeMap::new(),
+            apart: false,
+            fetching: BTreeMap::new(),
+            fetched: Vec::new(),
             last_at: Timestamp(0),
             malformed: Vec::new(),
         }
+    }
+
+    /// The same, but what recovery fetched is not among the items; see [`Self::take_fetched`].
+    pub fn apart(known: &[Endpoint], guests: Guests) -> Self {
+        Self { apart: true, ..Self::new(known, guests) }
+    }
+
+    /// The slots that recovery fetched, of those that were recorded to their end since this was last asked.
+    pub fn take_fetched(&mut self) -> Vec<FetchedSlot> {
+        std::mem::take(&mut self.fetched)
     }
 
     /// The items of the next block.
@@ -73,7 +93,7 @@ impl Player {
         }
         for session in &block.sessions {
             if !self.open.contains_key(&session.id) {
-                items.push(self.open(session));
+                items.extend(self.open(session, false));
             }
         }
         for record in block.records {
@@ -81,7 +101,7 @@ impl Player {
                 Record::Opened(session) => {
                     // Its end was lost.
                     self.close(session.id, session.opened_at, &mut items);
-                    items.push(self.open(&session));
+                    items.extend(self.open(&session, true));
                 }
                 Record::Closed { session, at } => self.close(session, at, &mut items),
                 Record::Frame { session, at, bytes } => {
@@ -90,7 +110,8 @@ impl Player {
                     match Frame::try_new(bytes) {
                         Ok(frame) if matches!(frame.header.kind, Kind::Ping | Kind::Pong) => {}
                         Ok(frame) => {
-                            items.push(Item::Update(Update { frame, session, received_at: at, lease: None }));
+                            let update = Update { frame, session, received_at: at, lease: None };
+                            items.extend(self.pass(update));
                         }
                         Err(error) => self.malformed.push((session.endpoint, error)),
                     }
@@ -103,7 +124,9 @@ impl Player {
     /// Ends all sessions that are open.
     pub fn end(&mut self, items: &mut Batch) {
         let at = self.last_at;
-        let closed = std::mem::take(&mut self.open).into_values();
+        // What was not recorded to its end is not whole.
+        let fetching = std::mem::take(&mut self.fetching);
+        let closed = std::mem::take(&mut self.open).into_values().filter(|id| !fetching.contains_key(id));
         items.extend(closed.map(|id| Item::Session(Session::Closed { id, at })));
     }
 
@@ -112,20 +135,41 @@ impl Player {
         std::mem::take(&mut self.malformed)
     }
 
-    fn open(&mut self, session: &RecordedSession) -> Item {
+    /// An update on its way; none if it was fetched.
+    fn pass(&mut self, update: Update) -> Option<Item> {
+        let Some(fetching) = self.fetching.get_mut(&update.session) else {
+            return Some(Item::Update(update));
+        };
+        if let Some(slot) = fetching {
+            slot.slot = update.frame.header.slot;
+            slot.updates.push(update);
+        }
+        None
+    }
+
+    /// Begins a session, with its beginning or later.
+    fn open(&mut self, session: &RecordedSession, begins: bool) -> Option<Item> {
         let guests = &self.guests;
         let endpoint = *self.ids.entry(Arc::clone(&session.name)).or_insert_with(|| guests.next());
         let id = SessionId { endpoint, number: self.next_number };
         self.next_number = self.next_number.saturating_add(1);
         self.open.insert(session.id, id);
         self.last_at = self.last_at.max(session.opened_at);
-        let RecordedSession { name, scope, opened_at: at, .. } = session.clone();
-        Item::Session(Session::Opened { id, endpoint: name, scope, at })
+        let RecordedSession { name, scope, torn, opened_at: at, .. } = session.clone();
+        if self.apart && session.id.number >= replay::FIRST_NUMBER {
+            let slot = FetchedSlot { slot: 0, endpoint: name, scope, updates: Vec::new() };
+            self.fetching.insert(id, begins.then_some(slot));
+            return None;
+        }
+        Some(Item::Session(Session::Opened { id, endpoint: name, scope, torn, at }))
     }
 
     fn close(&mut self, session: SessionId, at: Timestamp, items: &mut Batch) {
         self.last_at = self.last_at.max(at);
-        if let Some(id) = self.open.remove(&session) {
+        let Some(id) = self.open.remove(&session) else { return };
+        if let Some(fetched) = self.fetching.remove(&id) {
+            self.fetched.extend(fetched);
+        } else {
             items.push(Item::Session(Session::Closed { id, at }));
         }
     }

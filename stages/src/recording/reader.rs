@@ -20,7 +20,7 @@ use super::format::{
     self, BLOCK_HEAD_BYTES, BLOCK_MAGIC, BlockHead, END_MAGIC, FILE_MAGIC, Head, HeadEndpoint,
     INDEX_TAIL_BYTES, IndexEntry, MAX_HEAD_BYTES, Record, RecordedBlock, RecordedSession,
 };
-use crate::batch::{Scope, SessionId, Want};
+use crate::batch::{Scope, SessionId, Torn, Want};
 use crate::frame::{self, FrameError, Kind};
 use crate::slot::{Slot, Timestamp};
 use crate::wire;
@@ -289,7 +289,8 @@ impl Reader {
         };
         let records: Vec<_> = frames.into_iter().map(record).collect();
         let Some(Record::Frame { at, .. }) = records.first() else { return Ok(None) };
-        let session = RecordedSession { id, name: Arc::clone(name), scope: *scope, opened_at: *at };
+        let session =
+            RecordedSession { id, name: Arc::clone(name), scope: *scope, torn: Torn::new(), opened_at: *at };
         let continues = std::mem::replace(begun, true);
         Ok(Some(RecordedBlock { continues, sessions: vec![session], records }))
     }

@@ -266,6 +266,7 @@ fn endpoints_of_recordings_never_share_an_id_with_live_ones_or_each_other() {
         id: SessionId { endpoint: 0, number: 1 },
         name: std::sync::Arc::from(name),
         scope: TRANSACTIONS,
+        torn: crate::batch::Torn::new(),
         opened_at: Timestamp(0),
     };
     let id = |name: &str| {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::format::{self, BlockHead, Head, IndexEntry, RecordedSession};
-use crate::batch::{Item, Scope, Session, SessionId, Update};
+use crate::batch::{Item, Scope, Session, SessionId, Torn, Update};
 use crate::slot::Timestamp;
 use crate::tip::Tip;
 
@@ -132,9 +132,9 @@ impl Encoder {
 
     fn on_session(&mut self, session: &Session, record: bool) {
         match session {
-            Session::Opened { id, endpoint, scope, at } => {
-                let opened =
-                    RecordedSession { id: *id, name: Arc::clone(endpoint), scope: *scope, opened_at: *at };
+            Session::Opened { id, endpoint, scope, torn, at } => {
+                let (name, torn) = (Arc::clone(endpoint), torn.clone());
+                let opened = RecordedSession { id: *id, name, scope: *scope, torn, opened_at: *at };
                 if record {
                     self.open(&opened);
                 }
@@ -165,6 +165,7 @@ impl Encoder {
                 id: update.session,
                 name: Arc::from("unknown"),
                 scope: Scope::default(),
+                torn: Torn::new(),
                 opened_at: update.received_at,
             };
             self.open(&opened);

@@ -10,11 +10,14 @@
 //!              ▼  │
 //!     replay: endpoint from_slot     rpc: getBlocks, getBlock
 //! ```
+//!
+//! Behind a spool, what replays bring goes to its log as well, and what an earlier run had fetched comes back from there.
 
 mod bypass;
 pub mod concurrency;
 pub mod convert;
 pub mod fetch;
+pub mod kept;
 pub mod ledger_format;
 pub mod pace;
 pub mod plan;
@@ -32,7 +35,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::batch::{EndpointId, Scope};
+use crate::batch::{EndpointId, Item, Scope};
 use crate::component::{
     Accepts, BuildContext, BuildError, Component, Emits, Endpoint, Node, Problem, Role, Start,
 };
@@ -40,9 +43,10 @@ use crate::edge::{Inbox, Outbox};
 use crate::filter::TransactionFilters;
 use crate::node::{NodeContext, NodeError, Transform};
 use crate::slot::Slot;
-use crate::stage::{Flow, Output};
+use crate::stage::{Flow, Metric, Output};
 use fetch::Fetcher;
-use plan::Planner;
+use kept::{FetchedSlot, Handover, RecoveryEnds};
+use plan::{Fetch, Fetched, Planner};
 use pool::{RpcList, RpcPool};
 
 /// How often the planner looks for searches that have become due.
@@ -155,6 +159,7 @@ impl Component for RecoveryOptions {
             filters,
             start: context.start,
             endpoints: context.endpoints.clone(),
+            spool: context.shared.get::<Handover>().and_then(Handover::take),
         })))
     }
 }
@@ -166,6 +171,8 @@ struct Recovery {
     filters: TransactionFilters,
     start: Start,
     endpoints: Vec<Endpoint>,
+    /// A spool upstream keeps what is fetched from streams.
+    spool: Option<RecoveryEnds>,
 }
 
 impl Transform for Recovery {
@@ -180,11 +187,24 @@ impl Transform for Recovery {
     }
 }
 
+/// The next slot that an earlier run fetched; never, if there is no spool.
+async fn played(spool: &mut Option<RecoveryEnds>) -> Option<FetchedSlot> {
+    match spool {
+        Some(spool) => spool.played.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The planner and the fetches around it.
 struct Loop {
     planner: Planner,
     fetcher: Arc<Fetcher>,
     fetches: JoinSet<()>,
+    endpoints: Vec<Endpoint>,
+    scope: Scope,
+    spool: Option<RecoveryEnds>,
+    /// Slots that were fetched and that the spool did not take.
+    unspooled: u64,
     outbox: Outbox,
     context: NodeContext,
 }
@@ -198,8 +218,18 @@ impl Loop {
         let planner =
             Planner::new(recovery.options, recovery.scope, recovery.filters, ids, recovery.start, seed);
         let budget = Arc::clone(&context.budget);
-        let fetcher = Arc::new(Fetcher::new(recovery.endpoints, rpc, context.clock, budget));
-        Ok(Self { planner, fetcher, fetches: JoinSet::new(), outbox, context })
+        let fetcher = Arc::new(Fetcher::new(recovery.endpoints.clone(), rpc, context.clock, budget));
+        Ok(Self {
+            planner,
+            fetcher,
+            fetches: JoinSet::new(),
+            endpoints: recovery.endpoints,
+            scope: recovery.scope,
+            spool: recovery.spool,
+            unspooled: 0,
+            outbox,
+            context,
+        })
     }
 
     async fn run(
@@ -218,7 +248,12 @@ impl Loop {
                     None => break,
                 },
                 Some((fetch, result)) = fetched.recv() => {
+                    let kept = self.to_keep(fetch, &result);
                     self.planner.on_fetched(self.context.clock.now(), fetch, result, &mut out);
+                    self.keep(kept, &out).await;
+                }
+                Some(slot) = played(&mut self.spool) => {
+                    self.planner.on_spooled(self.context.clock.now(), slot.slot, slot.updates, &mut out);
                 }
                 Some(slots) = requests.recv() => self.planner.on_request(self.context.clock.now(), &slots),
                 Some(ended) = self.fetches.join_next() => ended
@@ -238,8 +273,29 @@ impl Loop {
         Ok(())
     }
 
+    /// What a replay brought, for the spool.
+    fn to_keep(&self, fetch: Fetch, result: &Fetched) -> Option<FetchedSlot> {
+        let (Fetch::Replay { endpoint, .. }, Fetched::Updates { slot, updates }) = (fetch, result) else {
+            return None;
+        };
+        self.spool.as_ref()?;
+        let endpoint = self.endpoints.iter().find(|known| known.id == endpoint)?;
+        let (endpoint, updates) = (Arc::clone(&endpoint.name), updates.clone());
+        Some(FetchedSlot { slot: *slot, endpoint, scope: self.scope, updates })
+    }
+
+    /// Gives it to the spool, if anything of it goes on.
+    async fn keep(&mut self, slot: Option<FetchedSlot>, out: &Output) {
+        let (Some(slot), Some(spool)) = (slot, &self.spool) else { return };
+        let goes_on = |item: &Item| matches!(item, Item::Block(block) if block.slot() == slot.slot);
+        if out.items.iter().any(goes_on) && !spool.keep(slot).await {
+            self.unspooled += 1;
+        }
+    }
+
     fn show_metrics(&self) {
         self.context.metrics.show(|show| {
+            show(Metric::new("recovery_unspooled_slots_total", self.unspooled));
             self.planner.metrics(show);
             self.fetcher.metrics(show);
         });

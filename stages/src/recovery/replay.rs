@@ -32,7 +32,7 @@ const LATER_METAS: usize = 2;
 const MAX_DURATION: Duration = Duration::from_secs(120);
 
 /// Session numbers of replays begin here; those of live sessions never get this far.
-const FIRST_NUMBER: u32 = 1 << 31;
+pub(crate) const FIRST_NUMBER: u32 = 1 << 31;
 
 /// A slot's updates, in the order in which they came.
 pub type SlotUpdates = (Slot, Vec<Update>);

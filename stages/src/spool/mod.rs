@@ -8,11 +8,13 @@
 //!                         events │  │ watermark: what sinks behind have made durable
 //! ```
 //!
+//! What recovery fetches from streams is written down, too, and goes back to it when the pipeline starts again ([`crate::recovery::kept`]).
+//!
 //! Updates in, the same updates out, at once: the pipeline never waits for a sync. What came is written in the format of
 //! [`crate::recording`] and made durable together. When the pipeline starts again, what is in the segments goes out before
 //! anything live, as sessions of their own, so that slots which were not committed get back what no RPC has: accounts and
 //! entries. What a crash takes is what came within the last `sync_interval`, and what came while nothing ran; both are for
-//! recovery, as after any disconnect.
+//! recovery, as after any disconnect, and what it fetches is spooled in its turn.
 //!
 //! Bounded by `max_bytes` and `max_age`; segments behind what all sinks have committed go earlier. A disk that refuses, or
 //! is too slow for [`node::PATIENCE`], does not stop the pipeline: it goes on without, says so, and spools again when it
@@ -33,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use crate::recording::options::level_problem;
 use crate::recording::player::{Guests, Player};
+use crate::recovery::kept::Handover;
 use crate::stage::Flow;
 use catalog::Bounds;
 use commits::Commits;
@@ -149,10 +152,11 @@ impl Component for SpoolOptions {
         let folder = Folder::open(&self.path)?;
         let segments = folder.segments()?;
         let guests = Guests::of(context);
-        let player = Player::new(&context.endpoints, guests);
+        let player = Player::apart(&context.endpoints, guests);
         let start = context.start;
         let settings = self.log_settings();
-        Ok(Node::Transform(Box::new(Spool { folder, segments, player, start, settings })))
+        let ends = context.shared.get_or_insert_default::<Handover>().leave();
+        Ok(Node::Transform(Box::new(Spool { folder, segments, player, start, settings, ends })))
     }
 }
 

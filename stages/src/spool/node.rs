@@ -12,7 +12,7 @@ use super::catalog::Segment;
 use super::commits::Commits;
 use super::log::{Log, Settings};
 use super::medium::Folder;
-use crate::batch::{Batch, Item};
+use crate::batch::{Batch, Item, Session, Torn, Update};
 use crate::component::Start;
 use crate::edge::{Inbox, Outbox};
 use crate::frame::Kind;
@@ -21,6 +21,7 @@ use crate::recording::player::Player;
 use crate::recording::reader::Reader;
 use crate::recording::recorder::head_of;
 use crate::recording::source::read_ahead;
+use crate::recovery::kept::{FetchedSlot, SpoolEnds};
 use crate::slot::{Slot, Timestamp};
 use crate::stage::{Event, Metric};
 use crate::watch::Reported;
@@ -42,6 +43,7 @@ pub(crate) struct Spool {
     pub(crate) player: Player,
     pub(crate) start: Start,
     pub(crate) settings: Settings,
+    pub(crate) ends: SpoolEnds,
 }
 
 impl Transform for Spool {
@@ -69,7 +71,8 @@ async fn run(
     requests: mpsc::Receiver<Vec<Slot>>,
     context: NodeContext,
 ) -> Result<(), NodeError> {
-    let Spool { folder, segments, player, start, mut settings } = spool;
+    let Spool { folder, segments, player, start, mut settings, ends } = spool;
+    let SpoolEnds { fetched, played: to_recovery } = ends;
     settings.head = head_of(&context.watch);
     let commits = super::commits_of(&context.watch, start);
     let readers = left_behind(&folder, &segments, commits.watermark(), &context);
@@ -86,8 +89,9 @@ async fn run(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let reports = context.watch.reports();
-    let pulse = Pulse { ticks, reports, requests, commits, commands, clock: context.clock };
-    let mut shell = Shell { pulse, outbox, context, played, lost: 0, owed: Batch::new() };
+    let clock = context.clock;
+    let pulse = Pulse { ticks, reports, requests, fetched, commits, commands, clock };
+    let mut shell = Shell { pulse, outbox, context, played, to_recovery, lost: 0, owed: Batch::new() };
     let ended = shell.run(readers, player, inbox).await;
     // Its queue ends with the shell; what is in it is still written.
     drop(shell);
@@ -120,6 +124,8 @@ struct Pulse {
     ticks: Interval,
     reports: broadcast::Receiver<Reported>,
     requests: mpsc::Receiver<Vec<Slot>>,
+    /// What recovery fetches.
+    fetched: mpsc::Receiver<FetchedSlot>,
     commits: Commits,
     commands: mpsc::Sender<Command>,
     clock: Clock,
@@ -136,6 +142,11 @@ impl Pulse {
             },
             // Sinks ask every node upstream that does I/O for slots; those that recover have them.
             Some(_) = self.requests.recv() => {}
+            // Recovery waits while the log is behind, not the flow.
+            Some((permit, slot)) = room_and_slot(&self.commands, &mut self.fetched) => {
+                let now = self.clock.now();
+                permit.send(Command::Batch { now, items: as_session(slot, now), lost: 0 });
+            }
             _ = self.ticks.tick() => {
                 let (now, watermark) = (self.clock.now(), self.commits.watermark());
                 // A log that is behind learns the time from its next batch.
@@ -157,11 +168,31 @@ impl Pulse {
     }
 }
 
+/// The next slot that was fetched, and room for it.
+async fn room_and_slot<'c>(
+    commands: &'c mpsc::Sender<Command>,
+    fetched: &mut mpsc::Receiver<FetchedSlot>,
+) -> Option<(mpsc::Permit<'c, Command>, FetchedSlot)> {
+    let permit = commands.reserve().await.ok()?;
+    fetched.recv().await.map(|slot| (permit, slot))
+}
+
+/// A slot that was fetched, as a session of its own.
+fn as_session(slot: FetchedSlot, at: Timestamp) -> Batch {
+    let Some(id) = slot.session() else { return Batch::new() };
+    let (endpoint, scope, torn) = (slot.endpoint, slot.scope, Torn::new());
+    let opened = Session::Opened { id, endpoint, scope, torn, at };
+    let updates = slot.updates.into_iter().map(|update| Item::Update(Update { lease: None, ..update }));
+    let closed = Item::Session(Session::Closed { id, at });
+    std::iter::once(Item::Session(opened)).chain(updates).chain([closed]).collect()
+}
+
 struct Shell {
     pulse: Pulse,
     outbox: Outbox,
     context: NodeContext,
     played: Arc<AtomicU64>,
+    to_recovery: mpsc::Sender<FetchedSlot>,
     /// Updates that the log did not take.
     lost: u64,
     /// Sessions that it did not hear of.
@@ -194,6 +225,7 @@ impl Shell {
             let items = player.play(block);
             self.note_first_block(&items);
             self.send_played(items).await?;
+            self.give_back(player.take_fetched()).await;
         }
         drop(blocks);
         let mut last = Batch::new();
@@ -226,6 +258,22 @@ impl Shell {
         }
         self.played.fetch_add(updates, Ordering::Relaxed);
         self.send(items).await
+    }
+
+    /// Gives recovery what it had fetched. It is on its own: without one nobody wants it.
+    async fn give_back(&mut self, slots: Vec<FetchedSlot>) {
+        for mut slot in slots {
+            let bytes = slot.updates.iter().map(Update::size_bytes).sum();
+            let leased = timeout(LEASE_PATIENCE, self.context.budget.lease(bytes));
+            let lease = self.pulse.beside(leased).await.ok();
+            slot.updates.iter_mut().for_each(|update| update.lease.clone_from(&lease));
+            self.played.fetch_add(slot.updates.len() as u64, Ordering::Relaxed);
+            let to_recovery = self.to_recovery.clone();
+            if self.pulse.beside(to_recovery.send(slot)).await.is_err() {
+                tracing::debug!(node = %self.context.name, "no recovery takes what was fetched before");
+                return;
+            }
+        }
     }
 
     async fn send(&mut self, batch: Batch) -> Result<(), NodeError> {

@@ -41,8 +41,11 @@ impl Disk {
 
     /// What a start after a power cut finds, played.
     fn play(&self) -> Vec<Item> {
+        self.play_with(Player::new(&[], Guests::default())).0
+    }
+
+    fn play_with(&self, mut player: Player) -> (Vec<Item>, Vec<crate::recovery::kept::FetchedSlot>) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut player = Player::new(&[], Guests::default());
         let mut items = Vec::new();
         for (sequence, (bytes, durable)) in &self.content().files {
             let path = folder.path().join(sequence.to_string());
@@ -52,7 +55,7 @@ impl Disk {
                 items.extend(player.play(block));
             }
         }
-        items
+        (items, player.take_fetched())
     }
 
     fn slots(&self) -> Vec<Slot> {
@@ -277,4 +280,44 @@ fn bounds_that_can_not_be_kept_are_refused() {
     let named: Vec<_> = wrong.problems().into_iter().map(|problem| problem.option).collect();
     assert_eq!(named, ["compression_level", "segment_bytes", "max_bytes", "sync_bytes"]);
     assert!(options("").problems().is_empty());
+}
+
+/// A slot of `count` transactions that was fetched, as it is logged.
+fn fetched_slot(slot: Slot, count: u64) -> Vec<Item> {
+    let id = crate::batch::SessionId { endpoint: 0, number: crate::recovery::replay::FIRST_NUMBER | 7 };
+    let update = |index| Item::Update(Update { session: id, ..transaction(0, 1, slot, 0, index) });
+    let (endpoint, torn) = (Arc::from("endpoint"), crate::batch::Torn::new());
+    let opened = Session::Opened { id, endpoint, scope: TRANSACTIONS, torn, at: at(0) };
+    let closed = Item::Session(Session::Closed { id, at: at(0) });
+    std::iter::once(Item::Session(opened)).chain((0..count).map(update)).chain([closed]).collect()
+}
+
+#[test]
+fn what_was_fetched_comes_back_slot_by_slot_and_apart_from_what_came_live() {
+    let disk = Disk::default();
+    let mut log = log(&disk, "");
+    log.append(at(0), &[opened(0, TRANSACTIONS), Item::Update(transaction(0, 1, 20, 0, 0))], 0);
+    log.append(at(1), &fetched_slot(10, 3), 0);
+    log.append(at(2), &[Item::Update(transaction(0, 1, 20, 0, 1))], 0);
+    log.append(at(3), &fetched_slot(11, 2), 0);
+    log.end(at(4));
+    let (items, fetched) = disk.play_with(Player::apart(&[], Guests::default()));
+    let told: Vec<_> = fetched.iter().map(|slot| (slot.slot, slot.updates.len(), &*slot.endpoint)).collect();
+    assert_eq!(told, [(10, 3, "endpoint"), (11, 2, "endpoint")]);
+    let live = items.iter().filter(|item| matches!(item, Item::Update(_))).count();
+    assert_eq!((live, items.len()), (2, 3), "one session and its updates");
+}
+
+#[test]
+fn a_fetched_slot_whose_beginning_or_end_was_lost_does_not_come_back() {
+    let disk = Disk::default();
+    let mut log = log(&disk, "");
+    let slot = fetched_slot(10, 4);
+    log.append(at(0), &slot[..3], 0);
+    // The disk refused here.
+    log.append(at(1), &slot[3..], 1);
+    log.append(at(2), &fetched_slot(11, 4)[..3], 0);
+    log.end(at(3));
+    let (_, fetched) = disk.play_with(Player::apart(&[], Guests::default()));
+    assert!(fetched.is_empty(), "{fetched:?}");
 }

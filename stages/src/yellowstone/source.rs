@@ -90,9 +90,11 @@ async fn run(crew: &Arc<Crew>) -> Result<(), NodeError> {
 
 /// Holds against an endpoint what was proven wrong of it.
 fn on_report(crew: &Crew, report: Result<Reported, broadcast::error::RecvError>) {
-    // Without an index its entries did not come, which is a loss and not a lie.
-    let Ok(Reported { event: Event::ProofFailed { endpoint, index: Some(_), .. }, .. }) = report else {
-        return;
+    let endpoint = match report {
+        // Without an index its entries did not come, which is a loss and not a lie.
+        Ok(Reported { event: Event::ProofFailed { endpoint, index: Some(_), .. }, .. })
+        | Ok(Reported { event: Event::ProvenWrong { endpoint, .. }, .. }) => endpoint,
+        _ => return,
     };
     if let Some(place) = crew.place(endpoint) {
         crew.tell(|group, now| group.on_offence(now, place));

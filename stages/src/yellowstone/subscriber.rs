@@ -2,8 +2,9 @@
 //!
 //! While its order is active, a session's updates go on in the order in which they came, between a [`Session::Opened`] and
 //! a [`Session::Closed`]. While it stands by, only the slots are looked at and nothing goes on. A promotion sends the full
-//! subscription along the stream that is open; the session begins with the first update that names the new request, so
-//! that nothing is taken for complete that was asked for too late. Pings and pongs go no further. An update that can't be
+//! subscription along the stream that is open, with a replay of the last slots where the server has them; the session
+//! begins with the first update that names the new request and says which slots were being executed then, so that nothing
+//! is taken for complete that was asked for too late. Pings and pongs go no further. An update that can't be
 //! read is counted (`source_malformed_total`, `source_unknown_total`) and reported, and the stream goes on.
 //!
 //! The loop is hot: there is one clock reading, one memory lease and one send for each batch, and nothing but the scan
@@ -20,9 +21,9 @@ use super::connection::{Connection, Step, Watch};
 use super::crew::{Counters, Crew};
 use super::failure::{Failure, FailureKind};
 use super::group::{Duty, Order};
-use super::live::{End, Live, Passing, Template, names, open};
+use super::live::{Banks, End, Live, Passing, Template, names, open};
 use super::request;
-use crate::batch::{Batch, Item, Session, SessionId, Want};
+use crate::batch::{Batch, Item, Session, SessionId, Torn, Want};
 use crate::component::Endpoint;
 use crate::frame::{Frame, FrameError, Kind};
 use crate::node::NodeError;
@@ -145,7 +146,8 @@ impl Subscriber {
         crew.tell(|group, now| group.on_opened(now, place, duty == Duty::Active));
         self.show_metrics(self.crew.now());
         if duty == Duty::Active {
-            self.begin(&mut live, id).await?;
+            // What is being executed is not seen with its parent, so that nobody takes it for whole.
+            self.begin(&mut live, id, Torn::new()).await?;
         }
         let ended = self.read(&mut live).await;
         let Live { subscription, passing, .. } = live;
@@ -170,10 +172,10 @@ impl Subscriber {
     }
 
     /// From here on updates go on.
-    async fn begin(&mut self, live: &mut Live, id: SessionId) -> Result<(), Halt> {
+    async fn begin(&mut self, live: &mut Live, id: SessionId, torn: Torn) -> Result<(), Halt> {
         let (endpoint, scope) = (self.endpoint.name.clone(), self.crew.scope);
         live.passing = Passing::Everything(id);
-        let opened = Session::Opened { id, endpoint, scope, at: self.crew.now() };
+        let opened = Session::Opened { id, endpoint, scope, torn, at: self.crew.now() };
         self.send(vec![Item::Session(opened)]).await
     }
 
@@ -254,7 +256,7 @@ impl Subscriber {
                 request::standby()
             }
             (Duty::Active, Passing::Nothing) => {
-                request::subscribe(&self.endpoint.options, self.replay_from(order))
+                request::subscribe(&self.endpoint.options, self.replay_from(order, &live.banks))
             }
         };
         live.requests += 1;
@@ -270,15 +272,16 @@ impl Subscriber {
         Ok((!asked).then(|| End::Failed(unread())))
     }
 
-    /// Where a promoted session may begin, if its endpoint says that it can replay that far. Only where all content is
-    /// counted: the slot in progress comes without its beginning, which must not be taken for a slot that filters or a
-    /// lack of account writes made small.
-    fn replay_from(&self, order: Order) -> Option<Slot> {
+    /// Where a promoted session may begin, if its endpoint says that it can replay that far. The slot in progress comes
+    /// without its beginning, which must not be taken for a slot that filters or a lack of account writes made small:
+    /// where content can't be counted it has to be known which slot that is.
+    fn replay_from(&self, order: Order, banks: &Banks) -> Option<Slot> {
         let scope = self.crew.scope;
         let counted = (scope.transactions, scope.entries, scope.accounts)
             == (Want::Everything, Want::Nothing, Want::Nothing);
         let first = self.endpoint.health.snapshot().first_replayable_slot?;
-        order.from_slot.filter(|&from| counted && !self.replay_refused && first <= from)
+        let may = (counted || banks.are_known()) && !self.replay_refused;
+        order.from_slot.filter(|&from| may && first <= from)
     }
 
     /// Looks at what was read, and hands it on if it is to go on.
@@ -290,7 +293,8 @@ impl Subscriber {
             self.hand_on(live).await?;
             live.raw = since;
             let number = self.connection.on_renewed();
-            self.begin(live, SessionId { endpoint: self.endpoint.id, number }).await?;
+            let torn = live.banks.under_way();
+            self.begin(live, SessionId { endpoint: self.endpoint.id, number }, torn).await?;
             let (crew, place) = (Arc::clone(&self.crew), self.place);
             crew.tell(|group, now| group.on_serving(now, place));
         }
@@ -336,6 +340,9 @@ impl Subscriber {
                     let header = &frame.header;
                     self.counters.updates[header.kind as usize] += 1;
                     highest = highest.max(header.slot);
+                    if template.is_none() {
+                        live.banks.on_header(header);
+                    }
                     match (header.kind, template) {
                         (Kind::Ping, _) => pinged = true,
                         (Kind::Pong, _) | (_, None) => {}

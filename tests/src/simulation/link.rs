@@ -10,7 +10,7 @@ use prost::Message;
 use rand::Rng;
 use rand::rngs::StdRng;
 use sluice_cluster::{Emission, Refusal, Subscription};
-use sluice_stages::batch::{Batch, EndpointId, Item, Scope, Session, SessionId, Update};
+use sluice_stages::batch::{Batch, EndpointId, Item, Scope, Session, SessionId, Torn, Update};
 use sluice_stages::frame::{Frame, Kind};
 use sluice_stages::yellowstone::connection::{Connection, Step, Watch};
 use sluice_stages::yellowstone::{Failure, FailureKind, YellowstoneOptions, request};
@@ -117,7 +117,8 @@ impl Link {
         self.live = Some(Live { id, subscription, is_calm: world.is_calm(now) });
         self.counts.clear();
         let endpoint = Arc::from(format!("endpoint {}", self.endpoint));
-        let opened = Session::Opened { id, endpoint, scope: self.scope, at: timestamp(now) };
+        let opened =
+            Session::Opened { id, endpoint, scope: self.scope, torn: Torn::new(), at: timestamp(now) };
         if self.mutant != Some(Mutant::HidesReconnects) || !self.was_open {
             out.push(vec![Item::Session(opened)]);
         }

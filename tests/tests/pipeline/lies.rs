@@ -11,9 +11,10 @@ use sluice_cluster::server::Running as Served;
 use sluice_sinks::verify::{Progress, ProveOptions, VerifyOptions, prove, verify};
 use sluice_stages::stage::Event;
 use sluice_stages::watch::{Reported, Watch};
+use sluice_stages::yellowstone::health::EndpointState;
 use tokio::sync::broadcast;
 
-use crate::support::{Lossless, all_metrics, assert_same, files, run_until, serve, small_ledger};
+use crate::support::{Lossless, all_metrics, assert_same, audited, files, run_until, serve, small_ledger};
 
 /// Slots that are compared, unless `SLUICE_LIE_SLOTS` says how many; two of three are lied about, each at a random place.
 const SLOTS: u64 = 75;
@@ -202,4 +203,56 @@ async fn an_audit_names_every_lie_of_whichever_endpoint() {
     gathered.assert_complete(&served, &lies);
     assert!(watch.by_label("proof_failed_total").len() >= 6, "each kind is counted: {}", all_metrics(&watch));
     served.shutdown().await.expect("the cluster served to its end");
+}
+
+/// Lies about what counts, parents and transactions say.
+const OF_CONTENT: [Lie; 5] = [
+    Lie::TransactionLeftOut,
+    Lie::TransactionAdded,
+    Lie::TransactionsSwapped,
+    Lie::SignatureChanged,
+    Lie::WrongParent,
+];
+/// The one of three that lies.
+const LIAR: usize = 1;
+
+/// The files of a run of a group of three endpoints without proofs.
+async fn files_of_group(lies: Vec<(usize, u64, Lie)>) -> BTreeMap<String, Vec<u8>> {
+    let is_lying = !lies.is_empty();
+    let config = Config {
+        endpoints: 3,
+        faults: Profile::None,
+        slot_time: Duration::from_millis(40),
+        finalized_after: 8,
+        mixed_servers: false,
+        lies,
+        ..Config::default()
+    };
+    let served = serve(small_ledger(slots() + TAIL_SLOTS), config, 3).await;
+    let root = tempfile::tempdir().expect("a folder");
+    let mut pipeline = Lossless::new(&served, root.path(), COMMIT_SLOTS);
+    pipeline.grouped = true;
+    let last = FIRST + slots() - 1;
+    let (watch, result) = run_until(pipeline.plan(), |_| pipeline.is_committed(last)).await;
+    result.expect("drained without an error");
+    served.shutdown().await.expect("the cluster served to its end");
+    audited(root.path());
+    let snapshots = watch.endpoints().iter().map(|endpoint| endpoint.health.snapshot());
+    let quarantines: Vec<u64> = snapshots.map(|health| health.counts.quarantines_total).collect();
+    let expected = if is_lying { vec![0, 1, 0] } else { vec![0; 3] };
+    assert_eq!(quarantines, expected, "{}", all_metrics(&watch));
+    let liar = &watch.endpoints()[LIAR];
+    let wrong: Vec<String> = watch.by_label("proven_wrong_total").into_keys().collect();
+    assert_eq!(wrong, if is_lying { vec![liar.name.to_string()] } else { Vec::new() });
+    assert_eq!(liar.health.snapshot().state == EndpointState::Quarantined, is_lying);
+    files(root.path())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_liar_of_three_is_named_and_left_out_and_the_files_are_those_of_an_honest_run() {
+    let honest = files_of_group(Vec::new()).await;
+    let about = (FIRST + 1..FIRST + slots()).step_by(2);
+    let lies: Vec<_> =
+        about.zip(OF_CONTENT.into_iter().cycle()).map(|(slot, lie)| (LIAR, slot, lie)).collect();
+    assert_same(&honest, &files_of_group(lies).await, "with RPC as the referee");
 }

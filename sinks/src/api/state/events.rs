@@ -76,8 +76,13 @@ fn view(event: &Event, watch: &Watch) -> EventView {
         Event::Malformed { endpoint: id, slot, reason } => {
             ("malformed", *slot, None, endpoint(*id), reason.clone())
         }
-        Event::Contradiction { slot, reason } => {
-            ("contradiction", Some(*slot), None, None, (*reason).to_owned())
+        Event::Contradiction { slot, reason, endpoints } => {
+            let names: Vec<&str> = endpoints.iter().map(|&id| watch.endpoint(id)).collect();
+            let between = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+            ("contradiction", Some(*slot), None, None, format!("{reason}{between}"))
+        }
+        Event::ProvenWrong { slot, endpoint: id, reason } => {
+            ("proven_wrong", Some(*slot), None, endpoint(*id), (*reason).to_owned())
         }
         Event::ProofFailed { slot, reason, endpoint: id, .. } => {
             ("proof_failed", Some(*slot), None, endpoint(*id), reason.clone())

@@ -75,6 +75,7 @@ impl Live {
             | Item::Echo(_)
             | Item::Session(_)
             | Item::Claim(_)
+            | Item::Dispute(_)
             | Item::Arrivals(_) => {}
         }
     }

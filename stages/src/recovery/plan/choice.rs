@@ -90,6 +90,9 @@ impl Planner {
             return None;
         }
         let search = self.searches.get(&slot)?;
+        if self.has_rpc && search.missing == Missing::Content && self.disputes.lacks_referee(slot) {
+            return None;
+        }
         let busy = |endpoint: EndpointId| {
             self.in_flight
                 .iter()

@@ -7,14 +7,15 @@
 //! `hole_interval` for as long as the pipeline runs.
 //!
 //! Nothing that is fetched is believed unchecked: a block goes through the same assembly as the live stream's, has to be
-//! the one that others name for the slot (`answers`), and its parent has to be there, too, or is fetched next, down to
-//! what is known. An answer
+//! the one that others name for the slot (`answers`), the parties to a dispute are not asked (`disputes`), and its parent has
+//! to be there, too, or is fetched next, down to what is known. An answer
 //! "skipped" is never believed by itself; only a canonical link that passes over the slot ends the search
 //! (`chain`). The last block of a chain that ends has no child to name it (`end_of_chain`).
 
 mod answers;
 pub(crate) mod assembler;
 mod choice;
+mod disputes;
 mod end_of_chain;
 mod fetch;
 mod results;
@@ -27,7 +28,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
-use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status};
+use crate::batch::{Batch, EndpointId, Gap, Item, Missing, Scope, Status, Update};
 use crate::block::{Block, Way};
 use crate::chain::{Chain, Changes};
 use crate::component::Start;
@@ -38,6 +39,7 @@ use crate::stage::{Event, Metric, Output};
 
 use super::RecoveryOptions;
 use assembler::Assembler;
+use disputes::Disputes;
 pub use fetch::{Fetch, Fetched};
 use search::{Listing, Parts, Search, Versions};
 
@@ -76,6 +78,10 @@ pub struct Planner {
     /// Slots whose held block turned out to be another fork's, and how that shows.
     refused: Vec<(Slot, String)>,
     listings: BTreeMap<(Slot, Slot), Listing>,
+    disputes: Disputes,
+    /// Slots that an earlier run fetched, until the pipeline has begun.
+    spooled: Vec<(Slot, Vec<Update>)>,
+    begun: bool,
     in_flight: BTreeSet<Fetch>,
     /// The lowest slot that each endpoint was heard to be able to replay.
     windows: BTreeMap<EndpointId, Slot>,
@@ -91,6 +97,8 @@ pub struct Planner {
 /// Times that an endpoint delivers a slot which is then asked for again, before RPC is asked instead: whoever asks does not
 /// want it as that endpoint has it.
 const MOST_DELIVERIES: usize = 3;
+/// Slots of an earlier run that wait for the pipeline to begin, which it does with the first block meta of all.
+const MOST_SPOOLED: usize = 64;
 /// Slots behind the tip for which links and wholeness are remembered.
 const REMEMBERED_SLOTS: u64 = 4_096;
 
@@ -123,6 +131,9 @@ impl Planner {
             named: Vec::new(),
             refused: Vec::new(),
             listings: BTreeMap::new(),
+            disputes: Disputes::default(),
+            spooled: Vec::new(),
+            begun: false,
             in_flight: BTreeSet::new(),
             windows: BTreeMap::new(),
             finalized: 0,
@@ -153,12 +164,32 @@ impl Planner {
                 Item::Block(block) => self.on_block(now, block, out),
                 Item::Status(status) => self.on_status(now, status, out),
                 Item::Gap(gap) => self.on_gap(now, gap),
-                Item::Begin(slot) => self.on_begin(slot, out),
+                Item::Dispute(dispute) => self.on_dispute(&dispute, out),
+                Item::Begin(slot) => self.on_begin(now, slot, out),
                 other => out.push(other),
             }
             self.let_named_on(now, out);
         }
         self.forget();
+    }
+
+    /// Takes a slot that a replay brought to an earlier run. It is looked at as any replay's, but nobody has to want it yet.
+    pub fn on_spooled(&mut self, now: Timestamp, slot: Slot, updates: Vec<Update>, out: &mut Output) {
+        if !self.begun {
+            if self.spooled.len() < MOST_SPOOLED {
+                self.spooled.push((slot, updates));
+            }
+            return;
+        }
+        if self.floor.is_some_and(|floor| slot < floor) {
+            return;
+        }
+        for block in self.assembler.assemble(slot, Way::Replay, updates).unwrap_or_default() {
+            if self.is_believed(&block) {
+                self.on_block(now, Arc::new(block), out);
+            }
+        }
+        self.let_named_on(now, out);
     }
 
     /// Takes slots that nodes downstream ask for.
@@ -198,12 +229,15 @@ impl Planner {
         show(Metric::new("recovery_lost_extras_total", self.counters.lost_extras));
         show(Metric::new("recovery_refused_blocks_total", self.counters.refused));
         show(Metric::new("holes", holes as u64));
+        self.disputes.metrics(show);
     }
 
     fn on_block(&mut self, now: Timestamp, block: Arc<Block>, out: &mut Output) {
         let slot = block.slot();
         self.tip = self.tip.max(slot);
-        if block.way != Way::Rpc {
+        if block.way == Way::Rpc {
+            self.on_referee(&block, out);
+        } else {
             self.delivered.entry(slot).or_default().push(block.meta_update.session.endpoint);
         }
         let before = self.passed.get(&slot).is_some_and(|versions| !versions.is_empty());
@@ -306,9 +340,13 @@ impl Planner {
         }
     }
 
-    fn on_begin(&mut self, slot: Slot, out: &mut Output) {
+    fn on_begin(&mut self, now: Timestamp, slot: Slot, out: &mut Output) {
         self.floor = Some(self.floor.map_or(slot, |floor| floor.min(slot)));
         out.push(Item::Begin(slot));
+        self.begun = true;
+        for (slot, updates) in std::mem::take(&mut self.spooled) {
+            self.on_spooled(now, slot, updates, out);
+        }
     }
 
     fn on_gap(&mut self, now: Timestamp, gap: Gap) {

@@ -91,6 +91,9 @@ impl Planner {
                 self.on_answer(now, block, level);
                 continue;
             }
+            if !self.is_believed(&block) {
+                continue;
+            }
             // Whoever forgot that the slot is final is told again.
             let is_canonical = self.chain.canonical(slot) == Some(block.blockhash());
             block.vouched = is_canonical.then_some(Commitment::Finalized);

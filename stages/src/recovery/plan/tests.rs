@@ -485,3 +485,80 @@ fn of_two_endpoints_the_cheaper_one_replays() {
         assert!(matches!(asked[..], [Fetch::Replay { endpoint, .. }] if endpoint == cheap), "{asked:?}");
     }
 }
+
+/// A claim of `endpoint`, about one transaction, which is of this version.
+fn claim(endpoint: EndpointId, version: u8) -> crate::dispute::Claim {
+    let update = transaction(endpoint, 1, 10, version, 0);
+    let signature = update.frame.key().try_into().expect("a signature");
+    let meta = meta(endpoint, 1, 10, 0, (9, 0), 1);
+    crate::dispute::Claim {
+        endpoint,
+        meta: BlockMeta::read(meta.frame.body()).expect("well-formed"),
+        end: 1,
+        deliveries: vec![crate::dispute::Delivery { index: 0, signature, digest: Hash([version; 32]) }],
+    }
+}
+
+fn dispute(planner: &mut Planner, claims: Vec<crate::dispute::Claim>, closed: bool) -> Vec<EndpointId> {
+    let blockhash = claims[0].meta.blockhash;
+    let dispute = crate::dispute::Dispute { slot: 10, blockhash, claims, closed };
+    let mut out = Output::default();
+    planner.on_batch(Timestamp(0), vec![Item::Dispute(Arc::new(dispute))], &mut out);
+    proven_wrong(&out)
+}
+
+fn proven_wrong(out: &Output) -> Vec<EndpointId> {
+    let wrong = |event: &Event| match event {
+        Event::ProvenWrong { slot: 10, endpoint, .. } => Some(*endpoint),
+        _ => None,
+    };
+    out.events.iter().filter_map(wrong).collect()
+}
+
+#[test]
+fn endpoints_that_contradict_each_other_are_not_asked_and_rpc_says_who_is_wrong() {
+    let rpc = Some(RpcOptions::new("http://127.0.0.1:1").into());
+    let mut planner = planner_with(RecoveryOptions { rpc, ..RecoveryOptions::default() });
+    dispute(&mut planner, vec![claim(0, 0), claim(1, 5)], false);
+    gap(&mut planner, 10, 10);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), [block_of(10)], "a replay would be one of the parties");
+    let replayed = vec![transaction(1, 1, 10, 5, 0), meta(1, 1, 10, 0, (9, 0), 1)];
+    let replay = Fetch::Replay { endpoint: 1, first: 10, last: 10 };
+    assert_eq!(
+        slots(&bring(&mut planner, replay, 10, replayed)),
+        Vec::<Slot>::new(),
+        "nor is one believed that is under way"
+    );
+    assert_eq!(
+        dispute(&mut planner, vec![claim(0, 0), claim(1, 5)], true),
+        Vec::<EndpointId>::new(),
+        "the referee is awaited"
+    );
+    child_of(&mut planner, 10, 0);
+    let out = bring(&mut planner, block_of(10), 10, whole(10, 9));
+    assert_eq!((slots(&out), proven_wrong(&out)), (vec![10], vec![1]));
+}
+
+#[test]
+fn without_rpc_what_most_endpoints_say_holds_against_the_others() {
+    let mut planner = planner_with(RecoveryOptions::default());
+    dispute(&mut planner, vec![claim(0, 5), claim(1, 0)], false);
+    assert_eq!(dispute(&mut planner, vec![claim(0, 5), claim(1, 0), claim(2, 0)], true), [0]);
+}
+
+#[test]
+fn what_an_earlier_run_fetched_goes_on_once_the_pipeline_has_begun_and_is_not_fetched_again() {
+    let mut planner = planner();
+    let mut out = Output::default();
+    planner.on_spooled(Timestamp(0), 10, whole(10, 9), &mut out);
+    planner.on_spooled(Timestamp(0), 11, vec![meta(9, 0, 11, 0, (10, 0), 1)], &mut out);
+    assert!(out.items.is_empty(), "where it begins is not known");
+    planner.on_batch(Timestamp(0), vec![Item::Begin(5)], &mut out);
+    assert_eq!(slots(&out), [10], "slot 11 is not whole");
+    let mut out = Output::default();
+    planner.on_spooled(Timestamp(0), 4, whole(4, 3), &mut out);
+    planner.on_spooled(Timestamp(0), 12, whole(12, 10), &mut out);
+    assert_eq!(slots(&out), [12], "slot 4 lies before the beginning");
+    gap(&mut planner, 12, 12);
+    assert_eq!(fetches(&mut planner, Timestamp(0)), []);
+}

@@ -110,10 +110,17 @@ impl Member {
         self.errors.record(if answered { 0.0 } else { 1.0 });
     }
 
-    pub(super) fn on_offence(&mut self, now: Timestamp, quarantine: Duration) {
+    /// Notes that its data was proven wrong, and puts it into quarantine if that happens too often and it `may` be.
+    pub(super) fn on_offence(&mut self, now: Timestamp, quarantine: Duration, may: bool) {
         self.offences.retain(|&at| now.since(at) < OFFENCE_WINDOW);
         self.offences.push_back(now);
-        if self.offences.len() >= OFFENCES {
+        let on_probation =
+            self.quarantined_until > Timestamp(0) && now < self.quarantined_until.after(quarantine);
+        let most = if on_probation { 1 } else { OFFENCES };
+        if self.offences.len() > OFFENCES {
+            self.offences.pop_front();
+        }
+        if may && self.offences.len() >= most {
             self.offences.clear();
             self.quarantined_until = now.after(quarantine);
         }
@@ -141,10 +148,14 @@ impl Member {
         self.quarantined_until > now
     }
 
+    /// Whether its session shows slots.
+    pub(super) fn shows_slots(&self) -> bool {
+        self.session.is_some_and(|session| session.tip > 0) && self.breaker.is_closed()
+    }
+
     /// Whether its session shows slots and nothing is held against it.
     pub(super) fn is_up(&self, now: Timestamp) -> bool {
-        let shows = self.session.is_some_and(|session| session.tip > 0);
-        shows && self.breaker.is_closed() && !self.is_quarantined(now)
+        self.shows_slots() && !self.is_quarantined(now)
     }
 
     /// Whether it has had its order for less than `grace`, and has not failed since.

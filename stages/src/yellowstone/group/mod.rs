@@ -11,7 +11,8 @@
 //! An endpoint that fails or lags is replaced at once, since another one may be tried at no risk. The way back is slow:
 //! a preferred endpoint has to do well for `failback_after` first, so that one that comes and goes is not followed. An
 //! endpoint that is replaced while it still serves goes on until its successor has shown new slots, so that the two
-//! overlap. Rests and quarantines are never kept to by all endpoints at once: when nobody is left, everybody is tried.
+//! overlap. Rests and quarantines are never kept to by all endpoints at once: when nobody is left, everybody is tried. An
+//! endpoint that comes out of quarantine is on probation for as long again: one offence puts it back.
 
 mod member;
 mod select;
@@ -104,6 +105,8 @@ pub struct Group {
     /// When each slot was shown first, by anyone.
     seen: BTreeMap<Slot, Timestamp>,
     tip: Tip,
+    /// Whether quarantine is no bar, since nobody else serves.
+    any_will_do: bool,
     /// The one that is preferred now, except in races.
     primary: Option<usize>,
     changes: Vec<Change>,
@@ -124,6 +127,7 @@ impl Group {
             members,
             seen: BTreeMap::new(),
             tip: Tip::default(),
+            any_will_do: false,
             primary: None,
             changes: Vec::new(),
         };
@@ -177,9 +181,12 @@ impl Group {
         self.members[member].on_check(answered);
     }
 
-    /// Data of `member` was proven wrong.
+    /// Data of `member` was proven wrong. Without another one that shows slots it is used all the same: what it sends is
+    /// held against others' word where there is any.
     pub fn on_offence(&mut self, now: Timestamp, member: usize) {
-        self.members[member].on_offence(now, self.policy.quarantine);
+        let others = (0..self.members.len()).filter(|&other| other != member);
+        let has_other = others.into_iter().any(|other| self.members[other].is_up(now));
+        self.members[member].on_offence(now, self.policy.quarantine, has_other);
         self.decide(now);
     }
 

@@ -19,15 +19,23 @@ const LATENCY_MARGIN_MS: f64 = 50.0;
 type Rank = (bool, EndpointRole, u32, u64, u64, usize);
 
 impl Group {
-    /// Who may be connected to. If nobody may, those may who are only resting, and if there are none, everybody.
+    /// Who may be connected to. If nobody may, those may who are only resting. While none of those serves who were never
+    /// proven wrong, the others may, too: what they send is better than nothing, and is held against RPC.
     pub(super) fn eligible(&mut self, now: Timestamp) -> Vec<bool> {
-        let may = |member: &mut super::Member| !member.is_quarantined(now) && member.may_try(now);
-        let eligible: Vec<bool> = self.members.iter_mut().map(may).collect();
-        if eligible.contains(&true) {
-            return eligible;
-        }
         let honest: Vec<bool> = self.members.iter().map(|member| !member.is_quarantined(now)).collect();
-        if honest.contains(&true) { honest } else { vec![true; self.members.len()] }
+        let serves = |member: &super::Member| {
+            !member.is_quarantined(now) && (member.is_up(now) || member.is_fresh(now, START_GRACE))
+        };
+        let may_all = !self.members.iter().any(serves);
+        self.any_will_do = may_all;
+        let may_try: Vec<bool> = self.members.iter_mut().map(|member| member.may_try(now)).collect();
+        let eligible: Vec<bool> =
+            honest.iter().zip(&may_try).map(|(&honest, &may_try)| may_try && (honest || may_all)).collect();
+        match eligible.contains(&true) {
+            true => eligible,
+            false if may_all => vec![true; self.members.len()],
+            false => honest,
+        }
     }
 
     /// How long another endpoint has shown a slot that this one has not.
@@ -37,7 +45,12 @@ impl Group {
     }
 
     pub(super) fn is_usable(&self, now: Timestamp, member: usize) -> bool {
-        self.members[member].is_up(now) && self.behind(now, member) < self.policy.max_lag
+        self.is_up(now, member) && self.behind(now, member) < self.policy.max_lag
+    }
+
+    fn is_up(&self, now: Timestamp, member: usize) -> bool {
+        let one = &self.members[member];
+        one.is_up(now) || self.any_will_do && one.shows_slots()
     }
 
     /// Whether a member can't be waited for: it neither delivers nor has just begun to try.
@@ -47,7 +60,7 @@ impl Group {
             // The hedge covers for one that lags.
             Mode::Hedged => {
                 let lost = self.behind(now, member) >= self.policy.failback_after;
-                (!self.members[member].is_up(now) && !fresh) || (self.members[member].is_up(now) && lost)
+                (!self.is_up(now, member) && !fresh) || (self.is_up(now, member) && lost)
             }
             Mode::Race | Mode::Failover => !self.is_usable(now, member) && !fresh,
         }
@@ -108,7 +121,7 @@ impl Group {
         let others = |member: usize| member != primary && eligible[member];
         let present = |member: usize| self.members[member].order.duty == Duty::Active;
         let stays = self.best(now, |member| others(member) && present(member) && self.is_usable(now, member));
-        let lags = self.members[primary].is_up(now) && self.behind(now, primary) >= self.policy.max_lag;
+        let lags = self.is_up(now, primary) && self.behind(now, primary) >= self.policy.max_lag;
         match stays {
             Some(hedge) if !self.is_settled(now, primary) => Some(hedge),
             _ if lags => self.best(now, |member| others(member) && self.is_usable(now, member)),

@@ -270,6 +270,26 @@ fn one_that_lies_is_quarantined_and_comes_back() {
     assert_eq!(world.duty(0), Duty::Rest);
     world.run(2_000);
     assert_eq!(world.duty(0), Duty::Active);
+    world.open(0);
+    world.run(2_000);
+    world.group.on_offence(at(world.now), 0);
+    assert_eq!(world.active(), [1], "on probation once is enough");
+}
+
+#[test]
+fn the_last_one_is_used_whatever_was_proven_of_it() {
+    let mut world = World::new(Mode::Failover, &[first(1), first(2)]);
+    (0..9).for_each(|_| world.group.on_offence(at(world.now), 0));
+    assert_eq!(world.active(), [1]);
+    (0..9).for_each(|_| world.group.on_offence(at(world.now), 1));
+    assert_eq!(world.active(), [1], "nobody else is there");
+    world.fail(1);
+    world.open(0);
+    world.run(1_000);
+    assert_eq!(world.active(), [0], "better than nothing");
+    world.open(1);
+    world.run(3_000);
+    assert_eq!((world.active(), world.duty(0)), (vec![1], Duty::Rest), "not any longer");
 }
 
 #[test]
@@ -357,7 +377,8 @@ proptest! {
                 world.group.is_usable(now, member) || mode == Mode::Hedged && world.open[member]
             });
             prop_assert!(!usable || !still || used, "{:?}", world.group);
-            let honest = (0..members.len()).any(|member| !world.group.members[member].is_quarantined(now));
+            // One that is quarantined is not up.
+            let honest = (0..members.len()).any(|member| world.group.members[member].is_up(now));
             if honest && mode != Mode::Race {
                 let leader = world.group.primary.expect("there is one");
                 prop_assert!(!world.group.members[leader].is_quarantined(now));

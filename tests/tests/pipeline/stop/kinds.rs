@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sluice::kinds::{Kind, kind};
 use sluice_cluster::cluster::{Cluster, Config, Emission};
 use sluice_cluster::faults::Profile;
-use sluice_stages::batch::{Item, Scope, Session, SessionId, Update, Want};
+use sluice_stages::batch::{Item, Scope, Session, SessionId, Torn, Update, Want};
 use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Endpoint, Node, Role};
 use sluice_stages::edge::{Inbox, Outbox};
 use sluice_stages::frame::Frame;
@@ -86,7 +86,15 @@ impl Source for Player {
             let id = SessionId { endpoint: self.endpoint.id, number: 1 };
             let at = context.clock.now();
             let endpoint = self.endpoint.name;
-            outbox.send(vec![Item::Session(Session::Opened { id, endpoint, scope: self.scope, at })]).await?;
+            outbox
+                .send(vec![Item::Session(Session::Opened {
+                    id,
+                    endpoint,
+                    scope: self.scope,
+                    torn: Torn::new(),
+                    at,
+                })])
+                .await?;
             for frames in played().chunks(BATCH_UPDATES) {
                 let received_at = context.clock.now();
                 let bytes = frames.iter().map(|frame| frame.bytes().len()).sum();
