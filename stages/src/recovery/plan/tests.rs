@@ -548,7 +548,9 @@ fn without_rpc_what_most_endpoints_say_holds_against_the_others() {
 
 #[test]
 fn what_an_earlier_run_fetched_goes_on_once_the_pipeline_has_begun_and_is_not_fetched_again() {
-    let mut planner = planner();
+    let options = RecoveryOptions { replay: false, ..RecoveryOptions::default() };
+    let filters = TransactionFilters::Everything;
+    let mut planner = Planner::new(options, TRANSACTIONS, filters, vec![0], Start::Tip, 7);
     let mut out = Output::default();
     planner.on_spooled(Timestamp(0), 10, whole(10, 9), &mut out);
     planner.on_spooled(Timestamp(0), 11, vec![meta(9, 0, 11, 0, (10, 0), 1)], &mut out);

@@ -23,10 +23,7 @@ impl Group {
     /// proven wrong, the others may, too: what they send is better than nothing, and is held against RPC.
     pub(super) fn eligible(&mut self, now: Timestamp) -> Vec<bool> {
         let honest: Vec<bool> = self.members.iter().map(|member| !member.is_quarantined(now)).collect();
-        let serves = |member: &super::Member| {
-            !member.is_quarantined(now) && (member.is_up(now) || member.is_fresh(now, START_GRACE))
-        };
-        let may_all = !self.members.iter().any(serves);
+        let may_all = !self.members.iter().any(|member| member.is_up(now));
         self.any_will_do = may_all;
         let may_try: Vec<bool> = self.members.iter_mut().map(|member| member.may_try(now)).collect();
         let eligible: Vec<bool> =
