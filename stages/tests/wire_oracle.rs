@@ -10,7 +10,7 @@ use prost::Message as _;
 use sluice_stages::account::Account;
 use sluice_stages::entry::Entry;
 use sluice_stages::frame::{BlockMeta, Frame, FrameError, Kind, SlotStatus};
-use sluice_stages::transaction::{Instruction, Place, TokenBalance, Transaction, Version};
+use sluice_stages::transaction::{Instruction, Place, TokenBalance, Transaction, Version, check};
 use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
 use yellowstone_grpc_proto::prelude as proto;
 
@@ -131,6 +131,7 @@ fn assert_meta(body: &[u8], read: &Transaction, meta: &proto::TransactionStatusM
 /// Checks a frame's header, and everything below it, against prost. False if the scan refuses it.
 fn check_frame(bytes: &[u8]) -> bool {
     let Ok(frame) = Frame::try_new(Bytes::copy_from_slice(bytes)) else { return false };
+    assert_check(&frame);
     // What lies below a member that the scan steps over may be garbled; prost then refuses the whole.
     let Ok(decoded) = proto::SubscribeUpdate::decode(bytes) else { return true };
     let header = frame.header;
@@ -158,6 +159,15 @@ fn check_frame(bytes: &[u8]) -> bool {
     assert_eq!((header.kind, header.slot, header.bank_id, u64::from(header.index)), expected);
     check_member(&frame, &member);
     true
+}
+
+/// The check says what the reading says, in a scratch that holds what was read before.
+fn assert_check(frame: &Frame) {
+    let mut scratch = Transaction::default();
+    if frame.header.kind == Kind::Transaction {
+        let read = scratch.read(frame.body());
+        assert_eq!(check(&mut frame.clone(), &mut scratch), read);
+    }
 }
 
 fn check_member(frame: &Frame, member: &UpdateOneof) {
