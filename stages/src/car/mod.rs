@@ -17,7 +17,8 @@
 //! What a file can't tell: the blockhash before its first block, and whether slots behind its last one were skipped. Both
 //! are asked of an RPC node if one is given; else the first and the last commit range stay holes, which `sluice repair`
 //! fills. A block of which an outcome is missing or can't be read is a hole, too; archives are known to lack some. Outcomes
-//! and rewards are protobuf, or bincode in the earliest epochs ([`legacy`]). Entries are in the file but carry too little to be made rows of; accounts are not in it.
+//! and rewards are protobuf, or bincode in the earliest epochs (`legacy`). Entries are in the file but carry too little to
+//! be made rows of; accounts are not in it.
 
 mod accumulator;
 mod cbor;

@@ -1,14 +1,16 @@
 //! Slots about which endpoints contradict each other.
 //!
-//! None of the parties is asked who is right: while there is RPC, what a replay brings of such a slot is let go until RPC
-//! has said which block it is, and afterwards where it says something else. Once all claims and the referee are there, the
-//! endpoints that were wrong are reported, which is how their sources come to leave them out.
+//! None of the parties is asked who is right: while RPC is asked for such a slot, what a replay brings of it is let go until
+//! RPC has said which block it is, and afterwards where it says something else. RPC is asked for content alone, so a slot
+//! that only lacks entries or accounts waits for no referee. Once all claims and the referee are there, the endpoints that
+//! were wrong are reported, which is how their sources come to leave them out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Planner;
-use crate::batch::EndpointId;
+use super::search::Search;
+use crate::batch::{EndpointId, Missing};
 use crate::block::Block;
 use crate::dispute::{Dispute, Referee};
 use crate::slot::{Hash, Slot};
@@ -41,8 +43,8 @@ impl Disputes {
     }
 
     /// Why a replay of a disputed slot is not believed, if it is not.
-    fn refusal(&self, block: &Block) -> Option<&'static str> {
-        if self.lacks_referee(block.slot()) {
+    fn refusal(&self, block: &Block, awaits_referee: bool) -> Option<&'static str> {
+        if awaits_referee && self.lacks_referee(block.slot()) {
             return Some("endpoints contradict each other about it, so RPC is asked first");
         }
         let referee = self.open.get(&(block.slot(), block.blockhash()))?.referee.as_ref()?;
@@ -76,7 +78,7 @@ impl Planner {
             }
             return;
         }
-        let awaits_referee = self.has_rpc && self.searches.contains_key(&dispute.slot);
+        let awaits_referee = self.awaits_referee(dispute.slot);
         match self.disputes.open.get_mut(&version) {
             Some(open) if open.referee.is_none() && awaits_referee => open.closed = Some(Arc::clone(dispute)),
             _ => {
@@ -99,10 +101,16 @@ impl Planner {
 
     /// Whether what a replay brought may go on; if not, its search is told why.
     pub(super) fn is_believed(&mut self, block: &Block) -> bool {
-        let refusal = if self.has_rpc { self.disputes.refusal(block) } else { None };
+        let refusal = self.disputes.refusal(block, self.awaits_referee(block.slot()));
         if let (Some(reason), Some(search)) = (refusal, self.searches.get_mut(&block.slot())) {
             search.refusal = Some(reason.to_owned());
         }
         refusal.is_none()
+    }
+
+    /// Whether RPC is asked for this slot.
+    fn awaits_referee(&self, slot: Slot) -> bool {
+        let content = |search: &Search| search.missing == Missing::Content;
+        self.has_rpc && self.searches.get(&slot).is_some_and(content)
     }
 }

@@ -540,6 +540,17 @@ fn endpoints_that_contradict_each_other_are_not_asked_and_rpc_says_who_is_wrong(
 }
 
 #[test]
+fn a_disputed_slot_that_only_lacks_extras_waits_for_no_referee() {
+    let rpc = Some(RpcOptions::new("http://127.0.0.1:1").into());
+    let mut planner = planner_with(RecoveryOptions { rpc, ..RecoveryOptions::default() });
+    dispute(&mut planner, vec![claim(0, 0), claim(1, 5)], false);
+    let extras = Gap { first: 10, last: 10, missing: Missing::Extras };
+    planner.on_batch(Timestamp(0), vec![Item::Gap(extras)], &mut Output::default());
+    let replay = Fetch::Replay { endpoint: 0, first: 10, last: 10 };
+    assert_eq!(slots(&bring(&mut planner, replay, 10, whole(10, 9))), [10], "RPC would never be asked");
+}
+
+#[test]
 fn without_rpc_what_most_endpoints_say_holds_against_the_others() {
     let mut planner = planner_with(RecoveryOptions::default());
     dispute(&mut planner, vec![claim(0, 5), claim(1, 0)], false);
