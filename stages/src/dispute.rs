@@ -33,7 +33,7 @@ pub struct Delivery {
 
 /// What one bank of an endpoint said of a version.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct Testimony {
     /// The endpoint.
     pub endpoint: EndpointId,
     /// Its block meta.
@@ -52,7 +52,7 @@ pub struct Dispute {
     /// The version.
     pub blockhash: Hash,
     /// What each says.
-    pub claims: Vec<Claim>,
+    pub claims: Vec<Testimony>,
     /// Nothing more of the slot is looked at: these are all the claims that there will be.
     pub closed: bool,
 }
@@ -79,7 +79,7 @@ impl Referee {
         same_meta(&self.meta, &block.meta) && updates.iter().zip(&self.signatures).all(same)
     }
 
-    fn supports(&self, claim: &Claim) -> bool {
+    fn supports(&self, claim: &Testimony) -> bool {
         let holds = |delivery: &Delivery| {
             self.signatures.get(delivery.index as usize).is_none_or(|own| *own == delivery.signature)
         };
@@ -89,7 +89,7 @@ impl Referee {
     }
 }
 
-impl Claim {
+impl Testimony {
     /// Whether both can be true.
     fn is_compatible(&self, other: &Self) -> bool {
         let mut others = other.deliveries.iter().peekable();
@@ -112,7 +112,7 @@ impl Dispute {
         if referee.is_some_and(|referee| !self.claims.iter().any(|claim| referee.supports(claim))) {
             return Vec::new();
         }
-        let supporters = |claim: &&Claim| self.supporters(claim);
+        let supporters = |claim: &&Testimony| self.supporters(claim);
         let Some(most) = self.claims.iter().max_by_key(supporters) else { return Vec::new() };
         if self.supporters(most) * 2 <= self.endpoints().len() {
             return Vec::new();
@@ -132,11 +132,11 @@ impl Dispute {
 
     /// Bytes that it holds in memory, about.
     pub fn size_bytes(&self) -> usize {
-        let of = |claim: &Claim| size_of_val(claim) + size_of_val(claim.deliveries.as_slice());
+        let of = |claim: &Testimony| size_of_val(claim) + size_of_val(claim.deliveries.as_slice());
         self.claims.iter().map(of).sum()
     }
 
-    fn supporters(&self, claim: &Claim) -> usize {
+    fn supporters(&self, claim: &Testimony) -> usize {
         let says = |endpoint: &&EndpointId| {
             self.claims.iter().any(|other| other.endpoint == **endpoint && other.is_compatible(claim))
         };
@@ -144,7 +144,7 @@ impl Dispute {
     }
 
     /// Whether any endpoint holds what is `right`, and the endpoints of which no claim is.
-    fn split(&self, right: impl Fn(&Claim) -> bool) -> (bool, Vec<EndpointId>) {
+    fn split(&self, right: impl Fn(&Testimony) -> bool) -> (bool, Vec<EndpointId>) {
         let holds = |endpoint: &EndpointId| {
             self.claims.iter().any(|claim| claim.endpoint == *endpoint && right(claim))
         };
@@ -169,7 +169,7 @@ mod tests {
     use crate::recovery::plan::assembler::Assembler;
 
     /// What `endpoint` says: transactions of these versions.
-    fn claim(endpoint: EndpointId, versions: &[u8]) -> Claim {
+    fn claim(endpoint: EndpointId, versions: &[u8]) -> Testimony {
         let count = versions.len() as u64;
         let update = meta(endpoint, 1, 10, 0, (9, 0), count);
         let delivery = |(index, &version): (usize, &u8)| {
@@ -180,7 +180,7 @@ mod tests {
                 digest: Hash([version; 32]),
             }
         };
-        Claim {
+        Testimony {
             endpoint,
             meta: BlockMeta::read(update.frame.body()).expect("well-formed"),
             end: versions.len() as u32,
@@ -197,7 +197,7 @@ mod tests {
         Referee::of(&blocks[0]).expect("it is whole")
     }
 
-    fn wrong(claims: Vec<Claim>, referee: Option<&Referee>) -> Vec<EndpointId> {
+    fn wrong(claims: Vec<Testimony>, referee: Option<&Referee>) -> Vec<EndpointId> {
         let dispute = Dispute { slot: 10, blockhash: claims[0].meta.blockhash, claims, closed: true };
         dispute.wrong(referee).into_iter().map(|(endpoint, _)| endpoint).collect()
     }

@@ -16,7 +16,7 @@ use crate::account::Account;
 use crate::batch::{Arrival, EndpointId, Lane, Scope, SessionId, Update, Want};
 use crate::block::{Block, Part, Way};
 use crate::candidates::{Candidates, Delivered, Offer, Which};
-use crate::dispute::{Claim as Testimony, Delivery, same_meta};
+use crate::dispute::{Delivery, Testimony, same_meta};
 use crate::entry::Entry;
 use crate::frame::BlockMeta;
 use crate::slot::{Commitment, Hash, Slot, Timestamp};

@@ -487,11 +487,11 @@ fn of_two_endpoints_the_cheaper_one_replays() {
 }
 
 /// A claim of `endpoint`, about one transaction, which is of this version.
-fn claim(endpoint: EndpointId, version: u8) -> crate::dispute::Claim {
+fn claim(endpoint: EndpointId, version: u8) -> crate::dispute::Testimony {
     let update = transaction(endpoint, 1, 10, version, 0);
     let signature = update.frame.key().try_into().expect("a signature");
     let meta = meta(endpoint, 1, 10, 0, (9, 0), 1);
-    crate::dispute::Claim {
+    crate::dispute::Testimony {
         endpoint,
         meta: BlockMeta::read(meta.frame.body()).expect("well-formed"),
         end: 1,
@@ -499,7 +499,7 @@ fn claim(endpoint: EndpointId, version: u8) -> crate::dispute::Claim {
     }
 }
 
-fn dispute(planner: &mut Planner, claims: Vec<crate::dispute::Claim>, closed: bool) -> Vec<EndpointId> {
+fn dispute(planner: &mut Planner, claims: Vec<crate::dispute::Testimony>, closed: bool) -> Vec<EndpointId> {
     let blockhash = claims[0].meta.blockhash;
     let dispute = crate::dispute::Dispute { slot: 10, blockhash, claims, closed };
     let mut out = Output::default();
