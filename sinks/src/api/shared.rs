@@ -52,6 +52,7 @@ pub(super) struct Api {
     pub(super) frames: broadcast::Sender<Arc<Frame>>,
     /// The listing of output folders.
     pub(super) listing: Listing,
+    first_frame: Mutex<Option<Arc<Frame>>>,
     live: Mutex<Live>,
 }
 
@@ -76,6 +77,7 @@ impl Api {
             streams: Arc::new(Semaphore::new(options.max_streams)),
             frames: broadcast::Sender::new(FRAMES_CAPACITY),
             listing: Listing::default(),
+            first_frame: Mutex::new(None),
             live: Mutex::new(Live::new(options.recent_slots, options.recent_transactions)),
             options,
         }
@@ -84,6 +86,11 @@ impl Api {
     /// What is remembered. Held for as long as a page of it takes to copy, never over an await.
     pub(super) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What clients of the stream are shown to begin with, until the next frame. Held while it is made.
+    pub(super) fn first_frame(&self) -> MutexGuard<'_, Option<Arc<Frame>>> {
+        self.first_frame.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time now.

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_rustls::TlsAcceptor;
 
 use super::options::ApiOptions;
-use super::routes::stream::frame_of;
+use super::routes::stream::send_frame;
 use super::server::{self, tls_acceptor};
 use super::shared::Api;
 use crate::history::HistoryReader;
@@ -127,12 +127,7 @@ fn on_tick(api: &Api, last_event: &mut u64) {
     let now = api.now();
     api.live().on_tick(now, &api.watch);
     let after = std::mem::replace(last_event, api.live().events.newest());
-    let changed = api.live().slots.take_changed();
-    if api.frames.receiver_count() > 0 {
-        let frame = frame_of(api, changed, after);
-        // The last reader may have gone since.
-        api.frames.send(Arc::new(frame)).ok();
-    }
+    send_frame(api, after);
 }
 
 fn metrics(api: &Api, show: &mut dyn FnMut(Metric)) {

@@ -1,8 +1,10 @@
-//! The stream of server-sent events: one frame a second, made once for all clients.
+//! The stream of server-sent events: one frame a second, made once for all clients. So is what a client is shown to begin
+//! with, at most once a second however many come.
 //!
 //! A client that is slow misses frames, is told so, and gets everything anew: it is never waited for, and holds no more
 //! than its socket's buffer.
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ const FIRST_SLOTS: usize = 512;
 const EVENTS_A_FRAME: usize = 100;
 /// Alerts in a frame.
 const ALERTS_A_FRAME: usize = 200;
+/// After how many milliseconds a client that lost its stream asks for another.
+const RETRY: &[u8] = b"retry: 2000\n\n";
 
 /// What the stream is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -73,7 +77,7 @@ pub(in crate::api) async fn stream(
 }
 
 /// The frame of this second: `changed` slots, and events behind number `after`.
-pub(in crate::api) fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
+fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
     let mut parts = Vec::with_capacity(Topic::ALL.len());
     for topic in Topic::ALL {
         let text = match topic {
@@ -97,12 +101,30 @@ pub(in crate::api) fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) ->
     Frame::new(parts)
 }
 
-/// Everything that a client has to know to begin with.
-fn first_frame(api: &Api) -> Frame {
-    let mut slots = api.live().slots.list(None, &[], FIRST_SLOTS);
-    slots.reverse();
-    let newest = api.live().events.newest();
-    frame_of(api, slots, newest.saturating_sub(EVENTS_A_FRAME as u64))
+/// Everything that a client has to know to begin with. It is made for the first client of a second, and good for all who
+/// come before the next frame: that one holds whatever has changed since the one before it.
+fn first_frame(api: &Api) -> Arc<Frame> {
+    let mut first = api.first_frame();
+    let frame = first.get_or_insert_with(|| {
+        let mut slots = api.live().slots.list(None, &[], FIRST_SLOTS);
+        slots.reverse();
+        let newest = api.live().events.newest();
+        Arc::new(frame_of(api, slots, newest.saturating_sub(EVENTS_A_FRAME as u64)))
+    });
+    Arc::clone(frame)
+}
+
+/// Sends what has changed since the last call, with events behind number `after`, to all who read.
+pub(in crate::api) fn send_frame(api: &Api, after: u64) {
+    // Whoever begins to read now is shown what was before this frame and gets it, or what is after it.
+    let mut first = api.first_frame();
+    let changed = api.live().slots.take_changed();
+    *first = None;
+    if api.frames.receiver_count() > 0 {
+        let frame = frame_of(api, changed, after);
+        // The last reader may have gone since.
+        api.frames.send(Arc::new(frame)).ok();
+    }
 }
 
 fn event(topic: Topic, data: &impl Serialize) -> String {
@@ -119,14 +141,15 @@ struct Client {
     topics: Vec<Topic>,
     frames: Receiver<Arc<Frame>>,
     closing: CancellationToken,
-    begun: bool,
+    /// Sent before anything else.
+    first: Option<Bytes>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Client {
     async fn next(&mut self) -> Option<Bytes> {
-        if !std::mem::replace(&mut self.begun, true) {
-            return Some(self.everything("retry: 2000\n\n"));
+        if let Some(first) = self.first.take() {
+            return Some(first);
         }
         let received = tokio::select! {
             received = self.frames.recv() => received,
@@ -138,15 +161,14 @@ impl Client {
                 // A comment shows that the connection lives.
                 Some(if bytes.is_empty() { Bytes::from_static(b":\n\n") } else { bytes })
             }
-            Err(RecvError::Lagged(missed)) => Some(self.everything(&format!(": missed {missed} frames\n\n"))),
+            Err(RecvError::Lagged(missed)) => {
+                // What it missed and what is still kept for it are in what it gets anew.
+                self.frames = self.frames.resubscribe();
+                self.first = Some(first_frame(&self.api).of(&self.topics));
+                Some(format!(": missed {missed} frames\n\n").into())
+            }
             Err(RecvError::Closed) => None,
         }
-    }
-
-    fn everything(&self, before: &str) -> Bytes {
-        let mut text = before.to_owned();
-        text.push_str(&String::from_utf8_lossy(&first_frame(&self.api).of(&self.topics)));
-        text.into()
     }
 }
 
@@ -157,12 +179,13 @@ fn begin(api: Arc<Api>, topics: Vec<Topic>) -> Result<Response, Problem> {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
     })?;
     let (frames, closing) = (api.frames.subscribe(), api.closing.clone());
-    let client = Client { api, topics, frames, closing, begun: false, _room: room };
-    let body = futures::stream::unfold(client, async |mut client| {
+    let first = Some(first_frame(&api).of(&topics));
+    let client = Client { api, topics, frames, closing, first, _room: room };
+    let events = futures::stream::unfold(client, async |mut client| {
         let bytes = client.next().await?;
-        Some((Ok::<_, std::convert::Infallible>(bytes), client))
-    })
-    .fuse();
+        Some((Ok::<_, Infallible>(bytes), client))
+    });
+    let body = futures::stream::once(async { Ok(Bytes::from_static(RETRY)) }).chain(events).fuse();
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::from_stream(body)).into_response())
 }
