@@ -6,11 +6,13 @@
 //! ```
 //!
 //! While nobody looks, a tap costs one relaxed load a batch. While somebody does, each batch gives at most
-//! [`ITEMS_A_BATCH`] items that match the reader's filter, as small copies that hold no frame and no memory of the
-//! budget; what a reader has no room for is counted and left out, so that a tap can't hold the pipeline up.
+//! [`ITEMS_A_BATCH`] items that match the reader's filter, and a second no more than the reader has asked for, as small
+//! copies that hold no frame and no memory of the budget; what a reader has no room for is counted and left out, so that a
+//! tap can't hold the pipeline up.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
@@ -26,6 +28,11 @@ use crate::slot::{Slot, Timestamp};
 pub const ITEMS_A_BATCH: usize = 32;
 /// Items that a reader may be behind.
 pub const READER_CAPACITY: usize = 256;
+/// Items a second that a reader is shown unless it asks for more: what a person can make use of, and next to nothing beside
+/// a chain at full speed.
+pub const ITEMS_A_SECOND: u64 = 1_000;
+/// A second's items are given out in so many parts.
+const PARTS_OF_A_SECOND: u32 = 10;
 /// Readers of one node at a time; each costs the node a look at every batch.
 pub const MOST_READERS: usize = 8;
 
@@ -237,8 +244,8 @@ fn detail_of_update(update: &Update) -> Detail {
     Detail::Update {
         index: header.index,
         key: update.frame.key().into(),
-        status: header.status,
-        parent: header.parent,
+        status: header.status(),
+        parent: header.parent(),
     }
 }
 
@@ -253,8 +260,33 @@ pub struct Tap {
 #[derive(Debug)]
 struct Reader {
     filter: TapFilter,
+    pace: Pace,
     sender: mpsc::Sender<Tapped>,
     missed: Arc<AtomicU64>,
+}
+
+/// How many items may be shown by now.
+#[derive(Debug)]
+struct Pace {
+    /// Of each part of a second.
+    of_a_part: usize,
+    left: usize,
+    began: Instant,
+}
+
+impl Pace {
+    fn new(items_a_second: u64, now: Instant) -> Self {
+        let of_a_part = items_a_second.div_ceil(u64::from(PARTS_OF_A_SECOND)) as usize;
+        Self { of_a_part, left: of_a_part, began: now }
+    }
+
+    /// Items of one batch that may be shown `now`.
+    fn room(&mut self, now: Instant) -> usize {
+        if now.duration_since(self.began) >= Duration::from_secs(1) / PARTS_OF_A_SECOND {
+            (self.left, self.began) = (self.of_a_part, now);
+        }
+        self.left.min(ITEMS_A_BATCH)
+    }
 }
 
 /// A node has as many readers as it may.
@@ -263,11 +295,16 @@ struct Reader {
 pub struct TooManyReaders;
 
 impl Tap {
-    /// Begins to look.
+    /// Begins to look at so many items a second.
     ///
     /// # Errors
     /// If [`MOST_READERS`] do already.
-    pub fn read(self: &Arc<Self>, filter: TapFilter) -> Result<TapReader, TooManyReaders> {
+    pub fn read(
+        self: &Arc<Self>,
+        filter: TapFilter,
+        items_a_second: u64,
+    ) -> Result<TapReader, TooManyReaders> {
+        let pace = Pace::new(items_a_second, Instant::now());
         let (sender, items) = mpsc::channel(READER_CAPACITY);
         let missed = Arc::new(AtomicU64::new(0));
         let mut readers = self.readers();
@@ -275,7 +312,7 @@ impl Tap {
         if readers.len() >= MOST_READERS {
             return Err(TooManyReaders);
         }
-        readers.push(Reader { filter, sender, missed: Arc::clone(&missed) });
+        readers.push(Reader { filter, pace, sender, missed: Arc::clone(&missed) });
         self.open.store(readers.len(), Ordering::Relaxed);
         Ok(TapReader { items, missed, tap: Arc::clone(self) })
     }
@@ -291,10 +328,13 @@ impl Tap {
     #[cold]
     fn show(&self, batch: &Batch) {
         // Whoever begins or ends to look holds the lock for moments; a batch is not worth the wait.
-        let Ok(readers) = self.readers.try_lock() else { return };
-        for reader in readers.iter() {
+        let Ok(mut readers) = self.readers.try_lock() else { return };
+        let now = Instant::now();
+        for reader in readers.iter_mut() {
+            let room = reader.pace.room(now);
             let matching = batch.iter().filter(|item| reader.filter.matches(item));
-            for item in matching.take(ITEMS_A_BATCH) {
+            for item in matching.take(room) {
+                reader.pace.left -= 1;
                 if reader.sender.capacity() == 0 || reader.sender.try_send(Tapped::of(item)).is_err() {
                     reader.missed.fetch_add(1, Ordering::Relaxed);
                 }
@@ -350,7 +390,7 @@ mod tests {
     async fn a_reader_sees_what_its_filter_matches() {
         let tap = Arc::new(Tap::default());
         let filter = TapFilter { slot: Some(7), ..TapFilter::default() };
-        let mut reader = tap.read(filter).expect("the first one");
+        let mut reader = tap.read(filter, ITEMS_A_SECOND).expect("the first one");
         tap.offer(&gaps(5..9));
         let seen = reader.recv().await.expect("one matches").to_json(|id| id.to_string());
         assert_eq!((&seen["kind"], &seen["slot"], &seen["last_slot"]), (&json!("gap"), &json!(7), &json!(8)));
@@ -358,9 +398,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_is_shown_no_more_than_it_asked_for() {
+        let began = Instant::now();
+        let mut pace = Pace::new(395, began);
+        let mut show = |at: u64| {
+            let room = pace.room(began + Duration::from_millis(at));
+            pace.left -= room;
+            room
+        };
+        assert_eq!([0, 10, 99, 100, 110, 350].map(&mut show), [32, 8, 0, 32, 8, 32]);
+    }
+
+    #[test]
     fn a_reader_that_does_not_read_loses_items_and_holds_nobody_up() {
         let tap = Arc::new(Tap::default());
-        let reader = tap.read(TapFilter::default()).expect("the first one");
+        let reader = tap.read(TapFilter::default(), 100_000).expect("the first one");
         for _ in 0..10 {
             tap.offer(&gaps(0..100));
         }
@@ -371,10 +423,11 @@ mod tests {
     #[test]
     fn readers_are_bounded_and_make_room_when_they_go() {
         let tap = Arc::new(Tap::default());
-        let mut readers: Vec<_> = (0..MOST_READERS).map(|_| tap.read(TapFilter::default())).collect();
-        assert_eq!(tap.read(TapFilter::default()).err(), Some(TooManyReaders));
+        let mut readers: Vec<_> =
+            (0..MOST_READERS).map(|_| tap.read(TapFilter::default(), ITEMS_A_SECOND)).collect();
+        assert_eq!(tap.read(TapFilter::default(), ITEMS_A_SECOND).err(), Some(TooManyReaders));
         readers.clear();
         assert_eq!(tap.open.load(Ordering::Relaxed), 0);
-        assert!(tap.read(TapFilter::default()).is_ok());
+        assert!(tap.read(TapFilter::default(), ITEMS_A_SECOND).is_ok());
     }
 }

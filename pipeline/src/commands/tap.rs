@@ -17,6 +17,9 @@ pub struct TapArgs {
     /// Ends after so many lines. Default: goes on until it is interrupted.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     limit: Option<u64>,
+    /// Lines a second, at most. Default: 1000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Option<u32>,
     /// Only what fits: `kind=transaction`, `slot=1234`, `endpoint=ams`. Several have to fit together.
     #[arg(long, value_name = "KEY=VALUE", value_parser = filter)]
     filter: Vec<(String, String)>,
@@ -52,6 +55,7 @@ async fn show(args: TapArgs) -> anyhow::Result<()> {
     let mut query: Vec<(&str, String)> =
         args.filter.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
     query.extend(args.limit.map(|limit| ("limit", limit.to_string())));
+    query.extend(args.rate.map(|rate| ("rate", rate.to_string())));
     let mut lines = api.open(&["api", "v1", "nodes", &args.node, "tap"], &query).await?;
     let mut out = std::io::stdout();
     while let Some(piece) = lines.chunk().await? {

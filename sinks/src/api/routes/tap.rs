@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sluice_stages::batch::EndpointId;
 use sluice_stages::component::Role;
-use sluice_stages::tap::{TapFilter, TapReader};
+use sluice_stages::tap::{ITEMS_A_SECOND, TapFilter, TapReader};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
@@ -22,6 +22,8 @@ use crate::api::shared::{Api, Shared};
 
 /// Lines that a reader may ask for.
 const MAX_LINES: u64 = 1_000_000;
+/// Lines a second that a reader may ask for.
+const MAX_RATE: u64 = 100_000;
 
 /// What is wanted of the node.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -40,6 +42,9 @@ pub(in crate::api) struct TapParams {
     /// Lines after which the answer ends. Default: none, it goes on for as long as the client reads.
     #[param(minimum = 1, maximum = 1_000_000)]
     limit: Option<u64>,
+    /// Lines a second, at most. Default: 1000.
+    #[param(minimum = 1, maximum = 100_000)]
+    rate: Option<u64>,
 }
 
 impl TapParams {
@@ -58,8 +63,8 @@ fn endpoint_id(api: &Api, name: &str) -> Result<EndpointId, Problem> {
 
 /// Items that a node gives out, live, one JSON object a line.
 ///
-/// A sample: of each batch the first items that fit, and none for which the client has no room; a line
-/// `{"missed": n}` says how many were left out. It can't hold the pipeline up.
+/// A sample: of each batch the first items that fit, no more than `rate` a second, and none for which the client has no room;
+/// a line `{"missed": n}` says how many were left out for that. It can't hold the pipeline up.
 #[utoipa::path(
     get, path = "/api/v1/nodes/{node}/tap", tag = "stream",
     params(("node" = String, Path, description = "The node's name"), TapParams),
@@ -72,6 +77,7 @@ pub(in crate::api) async fn tap(
 ) -> Result<Response, Problem> {
     let filter = params.filter(&api)?;
     let left = within("limit", params.limit.unwrap_or(MAX_LINES), 1..=MAX_LINES)?;
+    let rate = within("rate", params.rate.unwrap_or(ITEMS_A_SECOND), 1..=MAX_RATE)?;
     let node = api.watch.nodes().iter().find(|known| known.name == node);
     let node = node.ok_or_else(|| Problem::not_found("there is no such node; /api/v1/graph lists them"))?;
     if node.role == Role::Sink {
@@ -80,7 +86,7 @@ pub(in crate::api) async fn tap(
     let busy = |error: sluice_stages::tap::TooManyReaders| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(5)
     };
-    let reader = node.tap.read(filter).map_err(busy)?;
+    let reader = node.tap.read(filter, rate).map_err(busy)?;
     let closing = api.closing.clone();
     let lines = stream::unfold(Lines { api, reader, closing, left }, async |mut lines| {
         let line = lines.next().await?;
