@@ -9,6 +9,7 @@
 //! "unknown".
 
 use bytes::Bytes;
+use nonmax::{NonMaxU32, NonMaxU64};
 
 use crate::slot::{Hash, Slot};
 use crate::wire::{Fault, Field, Reader, WireError};
@@ -179,10 +180,8 @@ pub struct Header {
     pub bank_id: u64,
     /// Position in the block of a transaction or an entry, 0 for other kinds.
     pub index: u32,
-    /// A slot update's status.
-    pub status: Option<SlotStatus>,
-    /// A slot update's parent, where the server sends it.
-    pub parent: Option<Slot>,
+    /// What only some kinds have.
+    pub detail: Detail,
     /// The bytes of the oneof's member.
     pub body: Span,
     /// A transaction's or transaction status' signature, an account's key, an entry's hash; empty for other kinds.
@@ -190,6 +189,84 @@ pub struct Header {
     /// What tells two versions of the same thing apart: a transaction's info without slot and bank, an entry's index,
     /// counts and hash; the whole body for other kinds.
     pub content: Span,
+}
+
+/// What a header holds beside what all kinds have. Small, as every update has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing, or what is not known before the check.
+    Nothing,
+    /// Of a slot update.
+    Slot {
+        /// The status.
+        status: SlotStatus,
+        /// The parent, where the server sends it.
+        parent: Option<NonMaxU64>,
+    },
+    /// Of a transaction that was checked: the members of its [`Outcome`], which take less room one by one.
+    Transaction {
+        /// [`Outcome::is_vote`].
+        is_vote: bool,
+        /// [`Outcome::failed`].
+        failed: bool,
+        /// [`Outcome::compute_units`].
+        compute_units: Option<NonMaxU32>,
+        /// [`Outcome::fee`].
+        fee: u64,
+    },
+}
+
+impl From<Outcome> for Detail {
+    fn from(Outcome { is_vote, failed, compute_units, fee }: Outcome) -> Self {
+        Self::Transaction { is_vote, failed, compute_units, fee }
+    }
+}
+
+/// What became of a transaction, as far as its check has seen it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Whether the node calls it a vote.
+    pub is_vote: bool,
+    /// Whether it failed: it is on the chain all the same.
+    pub failed: bool,
+    /// Compute units that it consumed, where the node tells: as many as no block can have stand for more.
+    pub compute_units: Option<NonMaxU32>,
+    /// Its fee in lamports.
+    pub fee: u64,
+}
+
+/// Every update has a header and it is copied from stage to stage: a cache line.
+const _: () = assert!(size_of::<Header>() <= 64);
+
+impl Header {
+    /// A slot update's status.
+    #[inline]
+    pub fn status(&self) -> Option<SlotStatus> {
+        match self.detail {
+            Detail::Slot { status, .. } => Some(status),
+            Detail::Nothing | Detail::Transaction { .. } => None,
+        }
+    }
+
+    /// A slot update's parent, where the server sends it.
+    #[inline]
+    pub fn parent(&self) -> Option<Slot> {
+        match self.detail {
+            Detail::Slot { parent, .. } => parent.map(|slot| slot.get()),
+            Detail::Nothing | Detail::Transaction { .. } => None,
+        }
+    }
+
+    /// A transaction's outcome, once it was checked.
+    #[inline]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.detail {
+            Detail::Transaction { is_vote, failed, compute_units, fee } => {
+                Some(Outcome { is_vote, failed, compute_units, fee })
+            }
+            Detail::Nothing | Detail::Slot { .. } => None,
+        }
+    }
 }
 
 /// A frame that can't be used, and why.
@@ -245,8 +322,7 @@ pub fn scan(frame: &[u8]) -> Result<Header, FrameError> {
         slot: 0,
         bank_id: 0,
         index: 0,
-        status: None,
-        parent: None,
+        detail: Detail::Nothing,
         body: Span::of(field.bytes()?, frame),
         key: Span::default(),
         content: Span::of(field.bytes()?, frame),
@@ -370,17 +446,21 @@ fn scan_entry(header: &mut Header, mut body: Reader<'_>, frame: &[u8]) -> Result
 
 fn scan_slot(header: &mut Header, mut body: Reader<'_>) -> Result<(), WireError> {
     // proto3 leaves out the default, which is SLOT_PROCESSED.
-    let mut status = 0;
+    let (mut status, mut parent) = (0, None);
     while let Some(field) = body.next_field()? {
         match field.number {
             1 => header.slot = field.varint()?,
-            2 => header.parent = Some(field.varint()?),
+            2 => {
+                let slot = field.varint()?;
+                parent = Some(NonMaxU64::new(slot).ok_or_else(|| field.error(Fault::Range(slot)))?);
+            }
             3 => status = field.varint()?,
             5 => header.bank_id = field.varint()?,
             _ => {}
         }
     }
-    header.status = Some(SlotStatus::from_number(status).ok_or_else(|| body.error(3, Fault::Range(status)))?);
+    let status = SlotStatus::from_number(status).ok_or_else(|| body.error(3, Fault::Range(status)))?;
+    header.detail = Detail::Slot { status, parent };
     Ok(())
 }
 

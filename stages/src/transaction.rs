@@ -8,8 +8,10 @@
 
 mod walk;
 
+use nonmax::NonMaxU32;
+
 use self::walk::Walk;
-use crate::frame::{Frame, Kind};
+use crate::frame::{Frame, Kind, Outcome};
 use crate::wire::WireError;
 
 /// A range of bytes inside the update's body.
@@ -209,6 +211,7 @@ pub fn check(frame: &mut Frame, scratch: &mut Transaction) -> Result<(), WireErr
     if frame.header.kind == Kind::Transaction && !frame.header.checked {
         scratch.clear_singles();
         Walk::<false>::new(frame.body()).update(scratch)?;
+        frame.header.detail = scratch.outcome().into();
     }
     frame.header.checked = true;
     Ok(())
@@ -245,12 +248,26 @@ impl Transaction {
         self.loaded_readonly_addresses.get(index - statics - writable).copied()
     }
 
-    /// Forgets what a check looks at: the signatures, and members that may be there only once.
+    /// What became of it.
+    pub fn outcome(&self) -> Outcome {
+        let fitting =
+            |units: u64| u32::try_from(units).ok().and_then(NonMaxU32::new).unwrap_or(NonMaxU32::MAX);
+        Outcome {
+            is_vote: self.is_vote,
+            failed: self.err.is_some(),
+            compute_units: self.compute_units_consumed.map(fitting),
+            fee: self.fee,
+        }
+    }
+
+    /// Forgets what a check looks at: the signatures, members that may be there only once, and those that may be missing.
     fn clear_singles(&mut self) {
         self.signatures.clear();
         self.config = None;
         self.err = None;
         self.return_data = None;
+        self.compute_units_consumed = None;
+        (self.is_vote, self.fee) = (false, 0);
     }
 
     fn clear(&mut self) {

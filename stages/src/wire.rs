@@ -235,14 +235,11 @@ impl<'a> Reader<'a> {
                 return Ok(Some(Field { number, value, message: self.message }));
             }
         }
-        self.next_long_field()
+        if self.rest.is_empty() { Ok(None) } else { self.next_long_field() }
     }
 
     #[inline(never)]
     fn next_long_field(&mut self) -> Result<Option<Field<'a>>, WireError> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
         let tag = take_varint(&mut self.rest).map_err(|fault| self.error(0, fault))?;
         let number = match u32::try_from(tag >> TYPE_BITS) {
             Ok(number) if number != 0 && tag <= u64::from(u32::MAX) => number,

@@ -190,7 +190,7 @@ fn check_member(frame: &Frame, member: &UpdateOneof) {
         }
         UpdateOneof::Slot(update) => {
             let status = SlotStatus::from_number(u64::try_from(update.status).expect("not negative"));
-            assert_eq!((frame.header.status, frame.header.parent), (status, update.parent));
+            assert_eq!((frame.header.status(), frame.header.parent()), (status, update.parent));
         }
         UpdateOneof::BlockMeta(update) => {
             if let Ok(meta) = BlockMeta::read(frame.body()) {

@@ -10,6 +10,7 @@ use sluice_stages::batch::{SessionId, Update};
 use sluice_stages::block::{Block, Part, Way};
 use sluice_stages::frame::{BlockMeta, Frame};
 use sluice_stages::slot::{Slot, Timestamp};
+use sluice_stages::transaction::{Transaction, check};
 use yellowstone_grpc_proto::geyser::subscribe_update::UpdateOneof;
 use yellowstone_grpc_proto::geyser::{
     SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateAccountInfo, SubscribeUpdateBlockMeta,
@@ -92,11 +93,12 @@ fn text(bytes: [u8; 32]) -> String {
     sluice_stages::slot::Hash(bytes).to_base58()
 }
 
-/// An update as it would come off the wire.
+/// An update as it would come off the wire, checked.
 pub(crate) fn update(update: UpdateOneof) -> Update {
     let message =
         SubscribeUpdate { filters: vec!["all".to_owned()], update_oneof: Some(update), created_at: None };
-    let frame = Frame::try_new(message.encode_to_vec().into()).expect("prost's own bytes");
+    let mut frame = Frame::try_new(message.encode_to_vec().into()).expect("prost's own bytes");
+    check(&mut frame, &mut Transaction::default()).expect("prost's own bytes");
     Update { frame, session: SessionId { endpoint: 0, number: 0 }, received_at: Timestamp(0), lease: None }
 }
 

@@ -120,7 +120,7 @@ impl Dedupe {
             return;
         }
         self.tip.observe(header.slot);
-        if header.status == Some(SlotStatus::Finalized) && header.slot <= self.tip.slot() {
+        if header.status() == Some(SlotStatus::Finalized) && header.slot <= self.tip.slot() {
             self.finalized = self.finalized.max(header.slot);
         }
         match header.kind {
@@ -199,13 +199,13 @@ impl Dedupe {
 
     fn on_status(&mut self, update: Update, out: &mut Output) {
         let header = update.frame.header;
-        let Some(status) = header.status else { return };
+        let Some(status) = header.status() else { return };
         let seen = self.slots.entry(header.slot).or_default();
-        if seen.statuses.contains(&(status, header.parent)) {
+        if seen.statuses.contains(&(status, header.parent())) {
             let echo = update.clone();
             return self.echo(&update, Echo::Update(echo), out);
         }
-        seen.statuses.push((status, header.parent));
+        seen.statuses.push((status, header.parent()));
         self.pass(update, out);
     }
 

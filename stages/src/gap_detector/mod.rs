@@ -338,16 +338,16 @@ impl GapDetector {
 
     fn on_status(&mut self, now: Timestamp, update: &Update, out: &mut Output) {
         let header = update.frame.header;
-        let Some(status) = header.status else { return };
+        let Some(status) = header.status() else { return };
         self.announce(status, update);
         let blockhash = self.bind_status(status, update);
-        let status = Status { slot: header.slot, parent: header.parent, blockhash, status, at: now };
+        let status = Status { slot: header.slot, parent: header.parent(), blockhash, status, at: now };
         if status.status == SlotStatus::Finalized && header.slot <= self.tip.slot() {
             self.finalized = self.finalized.max(header.slot);
         }
         if status.status == SlotStatus::Confirmed || status.status == SlotStatus::Finalized {
             self.owe(header.slot, now);
-            if let Some(parent) = header.parent {
+            if let Some(parent) = header.parent() {
                 self.owe(parent, now);
             }
             self.touch(header.slot);

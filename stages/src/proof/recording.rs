@@ -219,7 +219,7 @@ impl Recordings {
         let Some(deliveries) = self.slots.get_mut(&header.slot) else { return };
         let lanes = (endpoint, header.bank_id, 0)..=(endpoint, header.bank_id, u32::MAX);
         let Some((&lane, delivery)) = deliveries.range(lanes).last() else { return };
-        match header.status {
+        match header.status() {
             Some(SlotStatus::Dead) => {
                 deliveries.remove(&lane);
             }

@@ -76,7 +76,7 @@ pub(super) struct Banks {
 impl Banks {
     /// Takes note of a status.
     pub(super) fn on_header(&mut self, header: &Header) {
-        match header.status {
+        match header.status() {
             Some(SlotStatus::FirstShredReceived | SlotStatus::CreatedBank) => {
                 self.begun.insert(header.slot);
                 let oldest = self.begun.last().map_or(0, |last| last.saturating_sub(REMEMBERED_SLOTS));

@@ -191,7 +191,7 @@ impl Race {
         let header = &frame.header;
         let kind = header.kind as u8;
         if header.kind != Kind::Account {
-            let status = header.status.map(|status| status as u8);
+            let status = header.status().map(|status| status as u8);
             return self.hasher.hash_one((kind, header.index, status));
         }
         let key = self.hasher.hash_one(header.key.slice(frame.bytes()));
