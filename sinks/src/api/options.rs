@@ -25,7 +25,7 @@ const DEFAULT_MAX_CONNECTIONS: usize = 2_048;
 const DEFAULT_MAX_STREAMS: usize = 1_024;
 /// Half an hour of mainnet; some 200 bytes each.
 const DEFAULT_RECENT_SLOTS: usize = 4_096;
-/// Half a minute of mainnet with its votes; some 150 bytes each.
+/// Half a minute of mainnet with its votes; some 110 bytes each.
 const DEFAULT_RECENT_TRANSACTIONS: usize = 100_000;
 /// The shortest token that can't be guessed over a network.
 const MIN_TOKEN_BYTES: usize = 16;
