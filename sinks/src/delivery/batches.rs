@@ -1,17 +1,18 @@
 //! Puts records together to the messages of a webhook, pure: by number, by size, and by how long the first one waited.
 //!
 //! A message holds records in the order in which they came. Its id names the slots and what is in it: the same records
-//! give the same id, whenever they are sent. The message that was on its way when a process ended is cut as it was then,
-//! whatever the limits and the times are now, if its slots come in the same order ([`super::span`]).
+//! give the same id, whenever they are sent. Of a block whose first records were sent before a restart only the others are
+//! put in ([`super::sending`]).
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sluice_stages::slot::{Slot, Timestamp};
+use sluice_stages::slot::{Hash, Slot, Timestamp};
 
 use super::record::Lines;
-use super::span::{Place, Span};
+use super::sending::{Begun, BegunBlocks, short_hex};
 
 /// How messages are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) struct BatchLimits {
 }
 
 /// A block whose last record is in a message: when that is delivered, the block is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     /// The slot of its parent.
     pub(crate) parent_slot: Slot,
@@ -44,8 +45,10 @@ pub(crate) struct RecordMessage {
     pub(crate) records: usize,
     /// Blocks that end in it.
     pub(crate) marks: Vec<Mark>,
-    /// Where its records are on the chain; `None` for those that are not on it.
-    pub(crate) span: Option<Span>,
+    /// Blocks of which only the first records are in it or a message before.
+    pub(crate) begun: Vec<Begun>,
+    /// Whether its records are on the chain, so that they can come again.
+    pub(crate) is_of_chain: bool,
 }
 
 /// The message under construction.
@@ -55,20 +58,19 @@ pub(crate) struct Batches {
     /// Records, with commas between them.
     text: Vec<u8>,
     records: usize,
-    /// First and last slot of the records.
+    /// First and last slot of the records; `None` for those that are not on the chain.
     slots: Option<(Slot, Slot)>,
     marks: Vec<Mark>,
     since: Option<Timestamp>,
-    span: Option<Span>,
-    /// The message that is to be cut as it was, until that is done.
-    again: Option<Span>,
+    /// Blocks whose first records a process before this one sent.
+    begun: BegunBlocks,
 }
 
 impl Batches {
-    /// Nothing yet. The message of `again` was on its way when the process before this one ended.
-    pub(crate) fn new(limits: BatchLimits, again: Option<Span>) -> Self {
+    /// Nothing yet, where the first records of some blocks were sent before.
+    pub(crate) fn new(limits: BatchLimits, begun: BegunBlocks) -> Self {
         let (text, marks) = (Vec::new(), Vec::new());
-        Self { limits, text, records: 0, slots: None, marks, since: None, span: None, again }
+        Self { limits, text, records: 0, slots: None, marks, since: None, begun }
     }
 
     /// Adds the records of a block, or of no block; messages that are full go to `out`.
@@ -76,96 +78,68 @@ impl Batches {
         &mut self,
         now: Timestamp,
         lines: &Lines,
-        mark: Option<Mark>,
+        block: Option<(Mark, Hash)>,
         out: &mut Vec<RecordMessage>,
     ) {
-        // Samples are not on the chain, by which a message could be cut again.
-        if self.records > 0 && self.span.is_some() != mark.is_some() {
+        // Samples don't come again, so they are in no message that is sent again.
+        if self.records > 0 && self.slots.is_some() != block.is_some() {
             out.extend(self.take());
         }
-        for (record, line) in lines.iter().enumerate() {
-            let place = mark.map(|mark| Place { slot: mark.slot, record });
-            if place.is_some_and(|place| self.was_delivered(place)) {
-                continue;
+        let sent = block.map_or(0, |(mark, hash)| self.begun.take(mark.slot, hash, lines));
+        for (record, line) in lines.iter().enumerate().skip(sent) {
+            if self.is_full(line) {
+                let begun = block.filter(|_| record > 0);
+                let begun = begun.map(|(mark, hash)| Begun::new(mark.slot, hash, lines, record));
+                out.extend(self.cut(begun));
             }
-            if self.records > 0
-                && (self.is_full(line) || place.is_some_and(|place| self.is_cut_before(place)))
-            {
-                out.extend(self.take());
-            }
-            self.add(now, line, place);
+            self.add(now, line, block.map(|(mark, _)| mark.slot));
         }
-        let Some(mark) = mark else { return };
+        let Some((mark, _)) = block else { return };
         self.marks.push(mark);
         self.since.get_or_insert(now);
         // Blocks of which nothing is sent don't wait without end either.
-        if self.is_repeated() || (self.marks.len() >= self.limits.items && !self.repeats()) {
+        if self.marks.len() >= self.limits.items {
             out.extend(self.take());
         }
     }
 
-    fn add(&mut self, now: Timestamp, line: &[u8], place: Option<Place>) {
+    fn add(&mut self, now: Timestamp, line: &[u8], slot: Option<Slot>) {
         if self.records > 0 {
             self.text.push(b',');
         }
         self.text.extend_from_slice(line);
         self.records += 1;
         self.since.get_or_insert(now);
-        if let Some(place) = place {
-            let (first, last) = self.slots.unwrap_or((place.slot, place.slot));
-            self.slots = Some((first.min(place.slot), last.max(place.slot)));
-            self.span = Some(Span::with(self.span, place));
+        if let Some(slot) = slot {
+            let (first, last) = self.slots.unwrap_or((slot, slot));
+            self.slots = Some((first.min(slot), last.max(slot)));
         }
     }
 
     /// Whether another record is too much.
     fn is_full(&self, line: &[u8]) -> bool {
         let bytes = self.text.len() + 1 + line.len();
-        !self.repeats() && (self.records >= self.limits.items || bytes > self.limits.bytes)
+        self.records > 0 && (self.records >= self.limits.items || bytes > self.limits.bytes)
     }
 
-    /// Whether a record was in a message before the one that is repeated: they go out in order.
-    fn was_delivered(&self, place: Place) -> bool {
-        self.again.is_some_and(|again| place.slot == again.from.slot && place.record < again.from.record)
-    }
-
-    /// Whether the message that is repeated begins with this record, or is over; it is, too, when a slot comes that was not
-    /// in it, so that it is no longer what it was.
-    fn is_cut_before(&self, place: Place) -> bool {
-        let Some(again) = self.again else { return false };
-        match self.repeats() {
-            true => self.is_repeated() || place < again.from || place.slot > again.to.slot,
-            false => place == again.from,
-        }
-    }
-
-    /// Whether the message under construction is the one that is repeated.
-    fn repeats(&self) -> bool {
-        let from = self.span.map(|span| span.from);
-        from.is_some() && from == self.again.map(|again| again.from)
-    }
-
-    /// Whether all of it is there.
-    fn is_repeated(&self) -> bool {
-        self.span.is_some() && self.span == self.again
-    }
-
-    /// When [`Self::take`] is due; `None` if there is nothing to take, or if it is not the time that cuts it.
+    /// When [`Self::take`] is due; `None` if there is nothing to take.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.since.filter(|_| !self.repeats()).map(|since| since.after(self.limits.wait))
+        self.since.map(|since| since.after(self.limits.wait))
     }
 
     /// Whatever there is.
     pub(crate) fn take(&mut self) -> Option<RecordMessage> {
+        self.cut(None)
+    }
+
+    /// Whatever there is, while some records of a block are in it and others are not.
+    fn cut(&mut self, begun: Option<Begun>) -> Option<RecordMessage> {
         self.since.take()?;
-        if self.repeats() {
-            self.again = None;
-        }
-        let span = self.span.take();
         let (text, marks) = (std::mem::take(&mut self.text), std::mem::take(&mut self.marks));
         let (records, slots) = (std::mem::take(&mut self.records), self.slots.take());
         let body = if records == 0 { Bytes::new() } else { body(&text, records, slots).into() };
-        Some(RecordMessage { id: id(&body, slots), body, records, marks, span })
+        let (id, begun, is_of_chain) = (id(&body, slots), self.begun.with(begun), slots.is_some());
+        Some(RecordMessage { id, body, records, marks, begun, is_of_chain })
     }
 }
 
@@ -176,10 +150,9 @@ fn body(text: &[u8], records: usize, slots: Option<(Slot, Slot)>) -> Vec<u8> {
     [head.as_bytes(), text, b"]}"].concat()
 }
 
-/// The slots and a digest of the body: 64 bits of it tell messages about the same slots apart.
+/// The slots and a digest of the body, which tells messages about the same slots apart.
 fn id(body: &[u8], slots: Option<(Slot, Slot)>) -> String {
-    let digest = Sha256::digest(body);
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = short_hex(&Sha256::digest(body));
     match slots {
         Some((first, last)) => format!("records_{first}_{last}_{digest}"),
         None => format!("records_{digest}"),

@@ -1,11 +1,11 @@
 //! Up to where a sink has delivered the chain, kept in a file.
 //!
 //! A block covers its own slot and the skipped ones between its parent and itself. The cursor stands behind the slots that
-//! are covered without a break; stretches that were delivered beyond holes are remembered beside it, and so is where the
-//! message begins and ends that is on its way, so that a restart cuts it the same again.
+//! are covered without a break; stretches that were delivered beyond holes are remembered beside it, and so is the message
+//! that is on its way, so that a restart sends it as it was.
 //!
-//! The file (`{"version":1,"next_slot":N}`, with `delivered` and `sending` where there is such) is written to another name,
-//! synced, renamed, and its folder synced.
+//! The file (`{"version":1,"next_slot":N}`, with `delivered`, `begun` and `message` where there is such) is written to
+//! another name, synced, renamed, and its folder synced.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sluice_stages::slot::{Hash, Slot};
 
-use super::span::Span;
+use super::sending::{Begun, Sending};
 
 /// The file's name in the state folder.
 pub(crate) const FILE_NAME: &str = "cursor.json";
@@ -35,7 +35,7 @@ pub(crate) struct Cursor {
     next_slot: Option<Slot>,
     /// Stretches that were delivered at or above `next_slot`: first slot to the slot behind the last.
     stretches: BTreeMap<Slot, Slot>,
-    /// Stretches that a process before this one delivered; of which versions, nobody knows.
+    /// Stretches that a process before this one delivered, or whose last message it stored; of which versions, nobody knows.
     inherited: BTreeMap<Slot, Slot>,
     /// What was taken in, so that a slot which comes again is not delivered again.
     accepted: BTreeMap<(Slot, Hash), ()>,
@@ -46,21 +46,21 @@ impl Cursor {
     pub(crate) fn resume(position: Option<&Position>) -> Self {
         let Some(position) = position else { return Self::default() };
         let stretches: BTreeMap<Slot, Slot> = position.delivered.iter().copied().collect();
-        let mut cursor = Self {
-            next_slot: Some(position.next_slot),
-            inherited: stretches.clone(),
-            stretches,
-            accepted: BTreeMap::new(),
-        };
+        let mut inherited = stretches.clone();
+        for mark in position.message.iter().flat_map(Sending::marks) {
+            cover(&mut inherited, mark.parent_slot, mark.slot);
+        }
+        let next_slot = Some(position.next_slot);
+        let mut cursor = Self { next_slot, inherited, stretches, accepted: BTreeMap::new() };
         cursor.advance();
         cursor
     }
 
-    /// Where it is, while the message of `sending` is on its way; `None` if nothing is known yet.
-    pub(crate) fn position(&self, sending: Option<Span>) -> Option<Position> {
-        let next_slot = self.next_slot.or(sending.map(|span| span.from.slot))?;
+    /// Where it is while `message` is on its way and these blocks are begun; `None` if nothing is known yet.
+    pub(crate) fn position(&self, message: Option<Sending>, begun: Vec<Begun>) -> Option<Position> {
+        let next_slot = self.next_slot.or(message.as_ref().and_then(Sending::first_slot))?;
         let delivered = self.stretches.iter().take(MAX_STORED_STRETCHES).map(|(&first, &end)| (first, end));
-        Some(Position { next_slot, delivered: delivered.collect(), sending })
+        Some(Position { next_slot, delivered: delivered.collect(), begun, message })
     }
 
     /// The pipeline looks for nothing below `slot`. True if slots that were never delivered lie below.
@@ -85,17 +85,9 @@ impl Cursor {
 
     /// A block in `slot` whose parent is in `parent_slot` was delivered.
     pub(crate) fn on_delivered(&mut self, parent_slot: Slot, slot: Slot) {
-        let (mut first, mut end) = (parent_slot.saturating_add(1).min(slot), slot.saturating_add(1));
         // Without a word about where the pipeline begins, it begins with the first block.
         self.next_slot.get_or_insert(slot);
-        // Those that touch the new stretch become part of it.
-        while let Some((&other_first, &other_end)) = self.stretches.range(..=end).next_back()
-            && other_end >= first
-        {
-            self.stretches.remove(&other_first);
-            (first, end) = (first.min(other_first), end.max(other_end));
-        }
-        self.stretches.insert(first, end);
+        cover(&mut self.stretches, parent_slot, slot);
         self.advance();
         if self.stretches.len() > MAX_STRETCHES {
             self.stretches.pop_last();
@@ -114,6 +106,18 @@ impl Cursor {
     }
 }
 
+/// Adds what a block in `slot` covers; stretches that touch it become part of the new one.
+fn cover(stretches: &mut BTreeMap<Slot, Slot>, parent_slot: Slot, slot: Slot) {
+    let (mut first, mut end) = (parent_slot.saturating_add(1).min(slot), slot.saturating_add(1));
+    while let Some((&other_first, &other_end)) = stretches.range(..=end).next_back()
+        && other_end >= first
+    {
+        stretches.remove(&other_first);
+        (first, end) = (first.min(other_first), end.max(other_end));
+    }
+    stretches.insert(first, end);
+}
+
 /// The file.
 #[derive(Debug, Clone)]
 pub(crate) struct CursorFile {
@@ -128,9 +132,19 @@ pub(crate) struct Position {
     /// Stretches above that were delivered, too: first slot, slot behind the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) delivered: Vec<(Slot, Slot)>,
+    /// Blocks of which only the first records were delivered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) begun: Vec<Begun>,
     /// The message that was sent and perhaps taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sending: Option<Span>,
+    pub(crate) message: Option<Sending>,
+}
+
+impl Position {
+    /// Blocks that are begun once the message was delivered.
+    pub(crate) fn begun(&self) -> Vec<Begun> {
+        self.message.as_ref().map_or(&*self.begun, Sending::begun).to_vec()
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -1,10 +1,26 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::delivery::span::Place;
+use crate::delivery::batches::{Mark, RecordMessage};
+
+fn position(next_slot: Slot, delivered: &[(Slot, Slot)], message: Option<Sending>) -> Position {
+    Position { next_slot, delivered: delivered.to_vec(), begun: Vec::new(), message }
+}
 
 fn at(next_slot: Slot) -> Cursor {
-    Cursor::resume(Some(&Position { next_slot, delivered: Vec::new(), sending: None }))
+    Cursor::resume(Some(&position(next_slot, &[], None)))
+}
+
+/// A message in which a block ends.
+fn message(parent_slot: Slot, slot: Slot) -> Option<Sending> {
+    Sending::of(&RecordMessage {
+        id: "records_1".to_owned(),
+        body: "{\"records\":[\"\\u0000\"]}".into(),
+        records: 1,
+        marks: vec![Mark { parent_slot, slot }],
+        begun: Vec::new(),
+        is_of_chain: true,
+    })
 }
 
 #[test]
@@ -31,13 +47,35 @@ fn what_was_delivered_beyond_a_hole_is_not_delivered_again_after_a_restart() {
     let mut cursor = at(10);
     cursor.on_delivered(9, 10);
     cursor.on_delivered(11, 12);
-    let position = cursor.position(None).expect("known");
+    let position = cursor.position(None, Vec::new()).expect("known");
     assert_eq!((position.next_slot, &position.delivered), (11, &vec![(12, 13)]));
     let mut cursor = Cursor::resume(Some(&position));
     assert!(!cursor.accept(12, Hash([1; 32])));
     assert!(cursor.accept(11, Hash([1; 32])) && cursor.accept(13, Hash([1; 32])));
     cursor.on_delivered(10, 11);
     assert_eq!(cursor.next_slot, Some(13));
+}
+
+#[test]
+fn what_is_in_the_message_that_is_sent_again_is_not_accepted_and_holds_the_cursor() {
+    let stored = position(10, &[(13, 15)], message(11, 12));
+    let mut cursor = Cursor::resume(Some(&stored));
+    assert_eq!(
+        [10, 11, 12, 13, 14, 15].map(|slot| cursor.accept(slot, Hash([1; 32]))),
+        [true, true, false, false, false, true]
+    );
+    assert_eq!(cursor.next_slot, Some(10));
+    cursor.on_delivered(9, 11);
+    assert_eq!(cursor.next_slot, Some(12), "the message was not taken yet");
+    cursor.on_delivered(11, 12);
+    assert_eq!(cursor.next_slot, Some(15));
+}
+
+#[test]
+fn before_anything_is_known_a_message_says_where_it_begins() {
+    assert_eq!(Cursor::default().position(None, Vec::new()), None);
+    let known = Cursor::default().position(message(11, 12), Vec::new());
+    assert_eq!(known.map(|position| position.next_slot), Some(12));
 }
 
 #[test]
@@ -68,11 +106,9 @@ fn the_file_says_what_was_stored_last() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = CursorFile::new(folder.path().join(FILE_NAME));
     assert_eq!(file.load().expect("none"), None);
-    let span = Span { from: Place { slot: 7, record: 3 }, to: Place { slot: 9, record: 1 } };
-    for (next_slot, delivered, sending) in
-        [(1, vec![(5, 9)], None), (432_000_000, Vec::new(), None), (7, Vec::new(), Some(span))]
+    for position in
+        [position(1, &[(5, 9)], None), position(432_000_000, &[], None), position(7, &[], message(7, 9))]
     {
-        let position = Position { next_slot, delivered, sending };
         file.store(&position).expect("stored");
         assert_eq!(file.load().expect("there"), Some(position));
     }

@@ -21,8 +21,8 @@ pub(crate) mod notices;
 pub(crate) mod options;
 pub(crate) mod record;
 pub(crate) mod retry;
+pub(crate) mod sending;
 pub(crate) mod signing;
-pub(crate) mod span;
 pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;

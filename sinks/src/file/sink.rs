@@ -124,7 +124,7 @@ impl Shell {
 
     /// Makes what was written durable, and then says so in the cursor.
     async fn sync(&mut self) -> Result<(), NodeError> {
-        let position = self.cursor.position(None);
+        let position = self.cursor.position(None, Vec::new());
         self.until_done(RotatingFile::sync).await?;
         if let Some(position) = position.filter(|position| self.stored.as_ref() != Some(position)) {
             let (file, written) = (self.cursor_file.clone(), position.clone());

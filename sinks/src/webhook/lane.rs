@@ -9,7 +9,7 @@ use crate::delivery::batches::RecordMessage;
 use crate::delivery::counters::{Counters, add};
 use crate::delivery::courier::{Courier, Message, Outcome};
 use crate::delivery::cursor::{Cursor, CursorFile, Position};
-use crate::delivery::span::Span;
+use crate::delivery::sending::{Begun, Sending};
 
 /// The lane of records: one message after the other, and the cursor behind them.
 pub(super) struct RecordLane {
@@ -17,33 +17,49 @@ pub(super) struct RecordLane {
     pub(super) courier: Courier,
     pub(super) cursor: Arc<Mutex<Cursor>>,
     pub(super) file: Option<CursorFile>,
-    /// The message that is or was on its way, as the cursor's file has it.
-    pub(super) sending: Option<Span>,
+    /// What the cursor's file says.
+    pub(super) stored: Option<Position>,
+    /// Blocks of which only the first records were delivered.
+    pub(super) begun: Vec<Begun>,
     pub(super) counters: Arc<Counters>,
 }
 
 impl RecordLane {
-    /// Delivers until the queue's other end is gone.
+    /// Delivers until the queue's other end is gone; first what was on its way when the process before this one ended.
     pub(super) async fn run(mut self) {
-        let mut stored = lock(&self.cursor).position(self.sending);
-        while let Some(message) = self.queue.recv().await {
-            let RecordMessage { id, body, records, marks, span } = message;
-            if !body.is_empty() {
-                // Before the first try: a restart has to cut the message the same again.
-                self.sending = span;
-                self.store(&mut stored).await;
-                let message = Message { id, content_type: "application/json".to_owned(), body };
-                match self.courier.deliver(&message).await {
-                    Outcome::Delivered => add(&self.counters.records, records as u64),
-                    Outcome::DeadLettered => {}
-                    // The time is up for what follows, too; the cursor stays in front of it.
-                    Outcome::Abandoned => return self.give_up().await,
-                }
-                self.sending = None;
-            }
-            marks.iter().for_each(|mark| lock(&self.cursor).on_delivered(mark.parent_slot, mark.slot));
-            self.store(&mut stored).await;
+        let mut next = self.stored.as_ref().and_then(|position| position.message.clone()).map(Into::into);
+        if next.is_none() {
+            next = self.queue.recv().await;
         }
+        while let Some(message) = next {
+            // The time is up for what follows, too; the cursor stays in front of it.
+            if !self.bring(message).await {
+                return self.give_up().await;
+            }
+            next = self.queue.recv().await;
+        }
+    }
+
+    /// Brings a message to its end; false if there is no more time.
+    async fn bring(&mut self, message: RecordMessage) -> bool {
+        // Before the first try: a restart has to send the message as it is.
+        let sending = self.file.as_ref().and_then(|_| Sending::of(&message));
+        let RecordMessage { id, body, records, marks, begun, .. } = message;
+        if !body.is_empty() {
+            if sending.is_some() {
+                self.store(sending).await;
+            }
+            let message = Message { id, content_type: "application/json".to_owned(), body };
+            match self.courier.deliver(&message).await {
+                Outcome::Delivered => add(&self.counters.records, records as u64),
+                Outcome::DeadLettered => {}
+                Outcome::Abandoned => return false,
+            }
+        }
+        marks.iter().for_each(|mark| lock(&self.cursor).on_delivered(mark.parent_slot, mark.slot));
+        self.begun = begun;
+        self.store(None).await;
+        true
     }
 
     /// Counts what is not even tried.
@@ -54,12 +70,12 @@ impl RecordLane {
     }
 
     /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.
-    async fn store(&self, stored: &mut Option<Position>) {
-        let position = lock(&self.cursor).position(self.sending);
-        if position == *stored {
+    async fn store(&mut self, message: Option<Sending>) {
+        let position = lock(&self.cursor).position(message, self.begun.clone());
+        if position == self.stored {
             return;
         }
-        stored.clone_from(&position);
+        self.stored.clone_from(&position);
         let Some(position) = position else { return };
         self.counters.next_slot.store(position.next_slot, Ordering::Relaxed);
         let Some(file) = self.file.clone() else { return };

@@ -12,9 +12,8 @@
 //! answer, redirects included, makes the message a dead letter.
 //!
 //! With a `state_path` the cursor says behind which slot a restart goes on: what was delivered right before a crash may be
-//! delivered again, nothing is left out. Where a message begins and ends is stored before it is sent, so it comes again as the
-//! same message, under the same id, if its slots come in the chain's order again; those around holes that were filled late
-//! may come again under another id. A body is
+//! delivered again, nothing is left out. A message is stored before it is sent, so it comes again as the same message, under
+//! the same id, in whichever order its slots come then. A body is
 //! `{"type":"records","first_slot":…,"last_slot":…,"count":…,"records":[…]}`.
 //!
 //! **A slow or dead receiver.** Notices have a bounded queue of their own and hold nobody up. Records don't get lost: when

@@ -8,7 +8,7 @@ use sluice_stages::alert::{Alert, AlertItem};
 use sluice_stages::batch::{Batch, Item};
 use sluice_stages::edge::Inbox;
 use sluice_stages::node::{Clock, NodeContext, NodeError, Sink};
-use sluice_stages::slot::Slot;
+use sluice_stages::slot::{Hash, Slot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::delivery::filters::Filters;
 use crate::delivery::limit::NoticeLimit;
 use crate::delivery::notices::{self, NoticeQueue};
 use crate::delivery::record::{Lines, RecordKind, Recorder};
+use crate::delivery::sending::BegunBlocks;
 use crate::delivery::signing::Signer;
 use crate::delivery::template::Template;
 
@@ -107,14 +108,15 @@ impl Shell {
         let cursor = Arc::new(Mutex::new(Cursor::resume(position.as_ref())));
         let next_slot = position.as_ref().map_or(0, |position| position.next_slot);
         counters.next_slot.store(next_slot, Ordering::Relaxed);
-        let sending = position.and_then(|position| position.sending);
+        let begun = BegunBlocks::new(position.as_ref().map(Position::begun).unwrap_or_default());
         let mut tasks = JoinSet::new();
         let lane = RecordLane {
             queue,
             courier: Courier::new(service.clone(), options.give_up_after),
             cursor: Arc::clone(&cursor),
             file,
-            sending,
+            begun: position.as_ref().map(|position| position.begun.clone()).unwrap_or_default(),
+            stored: position,
             counters: Arc::clone(&counters),
         };
         tasks.spawn(lane.run());
@@ -122,7 +124,7 @@ impl Shell {
         let attendants = service.attend(&context, options.drain_timeout);
         let filters = Filters::new(&options.filters);
         let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
-        let batches = Batches::new(options.limits(), sending);
+        let batches = Batches::new(options.limits(), begun);
         Self {
             options,
             context,
@@ -201,8 +203,9 @@ impl Shell {
             return Ok(());
         }
         let mark = Mark { parent_slot: block.meta.parent_slot, slot: block.slot() };
+        let blockhash = block.blockhash();
         let lines = self.encoding.record(block).await?;
-        self.push(&lines, Some(mark)).await
+        self.push(&lines, Some((mark, blockhash))).await
     }
 
     fn accept_alert(&self, alert: &AlertItem) {
@@ -225,9 +228,9 @@ impl Shell {
         }
     }
 
-    async fn push(&mut self, lines: &Lines, mark: Option<Mark>) -> Result<(), NodeError> {
+    async fn push(&mut self, lines: &Lines, block: Option<(Mark, Hash)>) -> Result<(), NodeError> {
         let mut messages = Vec::new();
-        self.batches.push(self.context.clock.now(), lines, mark, &mut messages);
+        self.batches.push(self.context.clock.now(), lines, block, &mut messages);
         for message in messages {
             self.send(Some(message)).await?;
         }
