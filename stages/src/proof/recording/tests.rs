@@ -5,12 +5,15 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{Rng, SeedableRng};
 use sluice_cluster::ledger::load_bytes;
+use sluice_cluster::{GeneratedLedger, Ledger};
 use yellowstone_grpc_proto::prelude::subscribe_update::UpdateOneof;
 use yellowstone_grpc_proto::prelude::{
     SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateBlock, SubscribeUpdatePing,
+    SubscribeUpdateTransaction,
 };
 
 use super::*;
+use crate::fixtures::encode;
 use crate::frame;
 
 const FULL_STREAM: &[u8] =
@@ -231,4 +234,27 @@ fn frames_that_cannot_be_read_are_counted() {
     recordings.take(0, Bytes::new());
     assert_eq!((recordings.unreadable(), recordings.entries()), (2, 0));
     assert!(recordings.prove().is_empty());
+}
+
+#[test]
+fn a_slot_proves_from_its_parent_over_the_skipped_ones_between() {
+    let ledger = Ledger::generated(GeneratedLedger { mainnet_blocks: false, ..GeneratedLedger::default() });
+    let told = (0..2_000).filter_map(|at| Some(ledger.at(at)?.canonical()?.block.clone()));
+    let behind_skips: Vec<_> =
+        told.filter(|block| block.slot - block.parent_slot > 1 && block.entries.len() > 1).take(5).collect();
+    assert_eq!(behind_skips.len(), 5, "slots are skipped");
+    for block in behind_skips {
+        let (slot, bank_id) = (block.slot, 0);
+        let transaction = |info: &_| {
+            let transaction = Some(Clone::clone(info));
+            encode(UpdateOneof::Transaction(SubscribeUpdateTransaction { transaction, slot, bank_id }))
+        };
+        let entries = block.entries.iter().map(|entry| encode(UpdateOneof::Entry(entry.clone())));
+        let meta = encode(UpdateOneof::BlockMeta(block.meta(bank_id)));
+        let frames: Vec<_> =
+            block.transactions.iter().map(transaction).chain(entries).chain([meta]).collect();
+        assert!(is_proven(&findings(std::slice::from_ref(&frames)), slot), "{slot} on {}", block.parent_slot);
+        let lost = [&frames[..1], &frames[2..]].concat();
+        assert!(!is_proven(&findings(&[lost]), slot), "{slot} without its second frame");
+    }
 }
