@@ -97,9 +97,16 @@ impl Process {
 
     /// Waits until the log says something.
     pub(crate) fn wait_for(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || {
-            self.log.lock().unwrap_or_else(PoisonError::into_inner).contains(text)
-        });
+        let log = || self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        while !log().contains(text) {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "waited for {text:?} for {PATIENCE:?} in this log:\n{}",
+                log()
+            );
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Sends a signal by name, such as `TERM`.

@@ -27,8 +27,12 @@ async fn max_memory_mb_bounds_what_frames_take_when_a_disk_stalls() {
         text.settings = "memory_limit = \"1GiB\"".to_owned();
         text.add_files(&out, 10);
         let run = text.run(folder.path(), &[("MAX_MEMORY_MB", value)]);
-        // A file where the sink wants a folder.
-        until("the place to be free", || fs::write(out.join("transactions"), "").is_ok());
+        // A file where the sink wants a folder, once it has looked at what was there.
+        run.process.wait_for("dashboard at http://");
+        until("the place to be free", || {
+            fs::remove_dir_all(out.join("transactions")).ok();
+            fs::write(out.join("transactions"), "").is_ok()
+        });
         run.process.wait_for("commit failed");
         until_slots(&served, 600);
         let peak = run.metric("sluice_memory_peak_bytes", "").await;
