@@ -122,8 +122,23 @@ fn block(pipeline: &Pipeline) -> PathBuf {
     blocked
 }
 
+/// In a process of its own, as what other tests take in this one would count, too.
 #[test]
 fn a_disk_that_stalls_holds_sources_up_within_the_budget_and_loses_nothing() {
+    let mut alone = Command::new(std::env::current_exe().expect("it runs"));
+    let output = alone.args(["--exact", "backpressure::alone", "--ignored", "--nocapture"]).output();
+    let output = output.expect("it can be started again");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+#[ignore = "the process that another test starts"]
+fn alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let calm = undisturbed(folder.path());
     by_the_budget(folder.path(), &calm);
