@@ -92,7 +92,8 @@ pub struct RecoveryOptions {
     #[serde(with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub max_backoff: Duration,
-    /// How often a hole is tried again, for as long as the pipeline runs. Default 30s.
+    /// How often a hole is tried again, for as long as the pipeline runs; sooner if nodes that rest are asked again sooner.
+    /// Default 30s.
     #[serde(with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub hole_interval: Duration,

@@ -3,8 +3,8 @@
 //! Items and results go in, items and fetches come out; the shell around it runs the fetches. What is wanted is kept by
 //! slot, and the lowest slot goes first, since it blocks the oldest open commit. For each slot the ways are tried from the
 //! cheapest up: a replay from each endpoint whose window reaches back far enough, once each, then RPC. A failed try waits
-//! for an exponentially growing time with full jitter; after `max_retries` the slot is a *hole*: reported, and tried every
-//! `hole_interval` for as long as the pipeline runs.
+//! for an exponentially growing time with full jitter; after `max_retries` the slot is a *hole*, whether nodes
+//! failed or rested: reported, and tried every `hole_interval` for as long as the pipeline runs.
 //!
 //! Nothing that is fetched is believed unchecked: a block goes through the same assembly as the live stream's, has to be
 //! the one that others name for the slot (`answers`), the parties to a dispute are not asked (`disputes`), and its parent has

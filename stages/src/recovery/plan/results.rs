@@ -164,12 +164,14 @@ impl Planner {
 
     pub(super) fn postpone(&mut self, slot: Slot, now: Timestamp, retry: Option<Duration>) {
         let Some(search) = self.searches.get_mut(&slot) else { return };
+        // A node that rests or wants a pause is sent nothing by a try, so it is safe to try before that is over; to wait would
+        // only mean that the slot is called a hole, which it is, minutes later. A hole is tried when nodes are, too.
         let wait = if search.hole {
-            self.options.hole_interval
+            retry.map_or(self.options.hole_interval, |retry| retry.min(self.options.hole_interval))
         } else {
             backoff(&self.options, search.attempts, &mut self.random)
         };
-        search.due = now.after(wait.max(retry.unwrap_or_default()));
+        search.due = now.after(wait);
         // The next round may find endpoints that were away.
         if search.attempts % 4 == 3 {
             search.replayed.clear();

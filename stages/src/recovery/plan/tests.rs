@@ -12,6 +12,7 @@ use crate::recovery::rpc::RpcOptions;
 use crate::slot::Hash;
 
 mod end_of_chain;
+mod holes;
 
 fn planner_with(options: RecoveryOptions) -> Planner {
     Planner::new(options, TRANSACTIONS, TransactionFilters::Everything, vec![0, 1], Start::At(1), 7)
@@ -196,32 +197,6 @@ fn a_block_that_is_known_as_another_slots_or_whose_parent_is_not_below_it_is_ref
         assert!(slots(&bring(&mut planner, block_of(10), 10, mixed_up(other, parent))).is_empty());
     }
     assert_eq!(planner.counters.refused, 2);
-}
-
-#[test]
-fn tries_are_spaced_out_more_and_more_and_then_the_slot_is_a_hole_that_is_tried_for_ever() {
-    let mut planner = planner();
-    gap(&mut planner, 10, 10);
-    child_of(&mut planner, 10, 0);
-    let mut now = Timestamp(0);
-    let mut waits = Vec::new();
-    let mut holes = 0;
-    for _ in 0..8 {
-        assert_eq!(fetches(&mut planner, now), [block_of(10)]);
-        let out = fail(&mut planner, now, block_of(10));
-        holes +=
-            out.events.iter().filter(|event| matches!(event, Event::HoleOpened { slot: 10, .. })).count();
-        let due = planner.searches[&10].due;
-        waits.push(due.since(now));
-        assert!(fetches(&mut planner, Timestamp(due.0 - 1)).is_empty());
-        now = due;
-    }
-    assert_eq!(holes, 1, "a hole is reported once");
-    let options = RecoveryOptions::default();
-    assert!(waits[0] >= options.min_backoff / 2 && waits[0] <= options.min_backoff * 2);
-    assert!(waits[3..].iter().all(|&wait| wait == options.hole_interval));
-    let out = bring(&mut planner, block_of(10), 10, whole(10, 9));
-    assert_eq!(slots(&out), [10], "a hole that can be had after all is filled");
 }
 
 #[test]
