@@ -227,8 +227,9 @@ impl Group {
         };
         let served = |member: &Member| member.served() >= SLOTS_OF_OVERLAP;
         let succeeded = self.members.iter().zip(&wanted).any(|(member, wanted)| *wanted && served(member));
+        let leaver = if succeeded { None } else { self.leaver(now, &wanted, &eligible) };
         for member in 0..self.members.len() {
-            let stays = !succeeded && self.members[member].is_serving();
+            let stays = leaver == Some(member);
             let (duty, reason) = match (wanted[member], eligible[member]) {
                 (true, _) => (Duty::Active, "takes part"),
                 (false, true) if stays => (Duty::Active, "until its successor serves"),
@@ -240,6 +241,14 @@ impl Group {
             };
             self.assign(now, member, duty, reason);
         }
+    }
+
+    /// The one that goes on serving until its successor does: of those that are well the one that has served most. One is
+    /// enough, however often the choice has changed meanwhile.
+    fn leaver(&self, now: Timestamp, wanted: &[bool], eligible: &[bool]) -> Option<usize> {
+        let places = 0..self.members.len();
+        let may = |&member: &usize| !wanted[member] && eligible[member] && self.members[member].is_serving();
+        places.filter(may).max_by_key(|&member| (self.is_usable(now, member), self.members[member].served()))
     }
 
     fn assign(&mut self, now: Timestamp, member: usize, duty: Duty, reason: &'static str) {

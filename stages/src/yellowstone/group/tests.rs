@@ -309,6 +309,51 @@ fn a_slot_from_nowhere_makes_nobody_late() {
     assert_eq!(world.active(), [0]);
 }
 
+#[test]
+fn however_often_the_choice_changes_one_stays_until_it_is_succeeded() {
+    let mut world = World::new(Mode::Failover, &[first(3), first(1), standby(1)]);
+    world.late[1] = None;
+    world.run(1_100);
+    world.late[0] = Some(501);
+    for _ in 0..110 {
+        world.run(10);
+        assert!(world.active().len() <= 2, "{:?}", world.active());
+    }
+}
+
+/// The grace of a fresh choice, and then some.
+const SETTLED_MILLIS: u64 = 1_100;
+
+/// Since when nothing was decided, and since when each member has been usable; to be looked at with each step.
+#[derive(Debug, Default)]
+struct Wait {
+    duties: (Vec<Duty>, u64),
+    usable_since: Vec<Option<u64>>,
+}
+
+impl Wait {
+    /// Whether no choice is fresh, somebody has been usable all the while, and nobody who is usable is used.
+    fn is_in_vain(&mut self, world: &World) -> bool {
+        let members = 0..world.open.len();
+        let duties: Vec<Duty> = members.clone().map(|member| world.duty(member)).collect();
+        if self.duties.0 != duties {
+            self.duties = (duties, world.now);
+        }
+        self.usable_since.resize(members.len(), None);
+        let usable = |member: usize| world.group.is_usable(at(world.now), member);
+        for member in members {
+            let since = self.usable_since[member].take();
+            self.usable_since[member] = usable(member).then(|| since.unwrap_or(world.now));
+        }
+        let is_long = |since: u64| world.now - since >= SETTLED_MILLIS;
+        let is_used =
+            |&member: &usize| usable(member) || world.group.policy.mode == Mode::Hedged && world.open[member];
+        is_long(self.duties.1)
+            && self.usable_since.iter().flatten().any(|&since| is_long(since))
+            && !world.active().iter().any(is_used)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Run(u64),
@@ -350,10 +395,11 @@ proptest! {
         members in members(),
         acts in proptest::collection::vec(act(4), 0..60),
     ) {
-        let mut world = World::new(mode, &members);
+        let (mut world, mut wait) = (World::new(mode, &members), Wait::default());
         for act in acts {
+            let mut steps = SETTLED_MILLIS / 10;
             match act {
-                Act::Run(millis) => world.run(millis),
+                Act::Run(millis) => steps += millis / 10,
                 Act::Fail(member) if member < members.len() => world.fail(member),
                 Act::Open(member) if member < members.len() => world.open(member),
                 Act::Late(member, late) if member < members.len() => world.late[member] = late,
@@ -362,21 +408,16 @@ proptest! {
                 }
                 _ => {}
             }
-            let now = at(world.now);
-            let active = world.active();
-            prop_assert!(!active.is_empty());
-            if mode == Mode::Failover {
-                prop_assert!(active.len() <= 2, "one that leads and one that leaves: {active:?}");
+            for _ in 0..steps {
+                world.run(10);
+                let active = world.active();
+                prop_assert!(!active.is_empty());
+                if mode == Mode::Failover {
+                    prop_assert!(active.len() <= 2, "one that leads and one that leaves: {active:?}");
+                }
+                prop_assert!(!wait.is_in_vain(&world), "{:?}", world.group);
             }
-            // Past the grace of a fresh choice, whoever is usable is used.
-            let usable = (0..members.len()).any(|member| world.group.is_usable(now, member));
-            world.run(1_100);
             let now = at(world.now);
-            let still = (0..members.len()).any(|member| world.group.is_usable(now, member));
-            let used = world.active().iter().any(|&member| {
-                world.group.is_usable(now, member) || mode == Mode::Hedged && world.open[member]
-            });
-            prop_assert!(!usable || !still || used, "{:?}", world.group);
             // One that is quarantined is not up.
             let honest = (0..members.len()).any(|member| world.group.members[member].is_up(now));
             if honest && mode != Mode::Race {
