@@ -2,17 +2,16 @@
 //!
 //! A message holds records in the order in which they came. Its id names the slots and what is in it: the same records
 //! give the same id, whenever they are sent. Of a block whose first records were sent before a restart only the others are
-//! put in ([`super::sending`]).
+//! put in ([`super::record_message`]).
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sluice_stages::slot::{Hash, Slot, Timestamp};
 
 use super::record::Lines;
-use super::sending::{Begun, BegunBlocks, short_hex};
+use super::record_message::{Begun, BegunBlocks, Mark, RecordMessage, short_hex};
 
 /// How messages are cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,32 +22,6 @@ pub(crate) struct BatchLimits {
     pub(crate) bytes: usize,
     /// The longest that a record waits for others.
     pub(crate) wait: Duration,
-}
-
-/// A block whose last record is in a message: when that is delivered, the block is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mark {
-    /// The slot of its parent.
-    pub(crate) parent_slot: Slot,
-    /// Its slot.
-    pub(crate) slot: Slot,
-}
-
-/// A message of records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RecordMessage {
-    /// The idempotency key.
-    pub(crate) id: String,
-    /// JSON; empty if there is nothing to send.
-    pub(crate) body: Bytes,
-    /// Number of records.
-    pub(crate) records: usize,
-    /// Blocks that end in it.
-    pub(crate) marks: Vec<Mark>,
-    /// Blocks of which only the first records are in it or a message before.
-    pub(crate) begun: Vec<Begun>,
-    /// Whether its records are on the chain, so that they can come again.
-    pub(crate) is_of_chain: bool,
 }
 
 /// The message under construction.

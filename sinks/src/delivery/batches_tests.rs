@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::delivery::cursor::{Cursor, Position};
-use crate::delivery::sending::Sending;
 
 fn limits(items: usize, bytes: usize) -> BatchLimits {
     BatchLimits { items, bytes, wait: Duration::from_secs(1) }
@@ -89,10 +88,10 @@ fn run(
 ) -> (Vec<RecordMessage>, Option<Position>) {
     let mut cursor = Cursor::resume(position.as_ref());
     cursor.begin(1);
-    let begun = position.as_ref().map(Position::begun).unwrap_or_default();
+    let begun = position.as_ref().map(Position::begun_then).unwrap_or_default();
     let (mut batches, mut queue) = (Batches::new(limits, BegunBlocks::new(begun)), Vec::new());
     let mut noted = position.as_ref().map(|position| position.begun.clone()).unwrap_or_default();
-    queue.extend(position.and_then(|position| position.message).map(RecordMessage::from));
+    queue.extend(position.and_then(|position| position.message));
     for &(slot, count) in blocks {
         let (mark, hash) = block(slot).expect("a block");
         if cursor.accept(slot, hash) {
@@ -109,7 +108,7 @@ fn run(
             taken.push(message.clone());
         }
         if taken.len() == crash {
-            let position = cursor.position(Sending::of(&message), noted);
+            let position = cursor.position(Some(message), noted);
             return (taken, position);
         }
         message.marks.iter().for_each(|mark| cursor.on_delivered(mark.parent_slot, mark.slot));

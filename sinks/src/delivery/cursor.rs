@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sluice_stages::slot::{Hash, Slot};
 
-use super::sending::{Begun, Sending};
+use super::record_message::{Begun, RecordMessage};
 
 /// The file's name in the state folder.
 pub(crate) const FILE_NAME: &str = "cursor.json";
@@ -47,7 +47,7 @@ impl Cursor {
         let Some(position) = position else { return Self::default() };
         let stretches: BTreeMap<Slot, Slot> = position.delivered.iter().copied().collect();
         let mut inherited = stretches.clone();
-        for mark in position.message.iter().flat_map(Sending::marks) {
+        for mark in position.message.iter().flat_map(|message| &message.marks) {
             cover(&mut inherited, mark.parent_slot, mark.slot);
         }
         let next_slot = Some(position.next_slot);
@@ -57,8 +57,8 @@ impl Cursor {
     }
 
     /// Where it is while `message` is on its way and these blocks are begun; `None` if nothing is known yet.
-    pub(crate) fn position(&self, message: Option<Sending>, begun: Vec<Begun>) -> Option<Position> {
-        let next_slot = self.next_slot.or(message.as_ref().and_then(Sending::first_slot))?;
+    pub(crate) fn position(&self, message: Option<RecordMessage>, begun: Vec<Begun>) -> Option<Position> {
+        let next_slot = self.next_slot.or(message.as_ref().and_then(RecordMessage::first_slot))?;
         let delivered = self.stretches.iter().take(MAX_STORED_STRETCHES).map(|(&first, &end)| (first, end));
         Some(Position { next_slot, delivered: delivered.collect(), begun, message })
     }
@@ -137,13 +137,13 @@ pub(crate) struct Position {
     pub(crate) begun: Vec<Begun>,
     /// The message that was sent and perhaps taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) message: Option<Sending>,
+    pub(crate) message: Option<RecordMessage>,
 }
 
 impl Position {
     /// Blocks that are begun once the message was delivered.
-    pub(crate) fn begun(&self) -> Vec<Begun> {
-        self.message.as_ref().map_or(&*self.begun, Sending::begun).to_vec()
+    pub(crate) fn begun_then(&self) -> Vec<Begun> {
+        self.message.as_ref().map_or(&self.begun, |message| &message.begun).clone()
     }
 }
 

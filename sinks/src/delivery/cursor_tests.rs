@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::delivery::batches::{Mark, RecordMessage};
+use crate::delivery::record_message::Mark;
 
-fn position(next_slot: Slot, delivered: &[(Slot, Slot)], message: Option<Sending>) -> Position {
+fn position(next_slot: Slot, delivered: &[(Slot, Slot)], message: Option<RecordMessage>) -> Position {
     Position { next_slot, delivered: delivered.to_vec(), begun: Vec::new(), message }
 }
 
@@ -12,8 +12,8 @@ fn at(next_slot: Slot) -> Cursor {
 }
 
 /// A message in which a block ends.
-fn message(parent_slot: Slot, slot: Slot) -> Option<Sending> {
-    Sending::of(&RecordMessage {
+fn message(parent_slot: Slot, slot: Slot) -> Option<RecordMessage> {
+    Some(RecordMessage {
         id: "records_1".to_owned(),
         body: "{\"records\":[\"\\u0000\"]}".into(),
         records: 1,

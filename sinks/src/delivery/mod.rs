@@ -20,8 +20,8 @@ pub(crate) mod line_maker;
 pub(crate) mod notices;
 pub(crate) mod options;
 pub(crate) mod record;
+pub(crate) mod record_message;
 pub(crate) mod retry;
-pub(crate) mod sending;
 pub(crate) mod signing;
 pub(crate) mod template;
 #[cfg(test)]

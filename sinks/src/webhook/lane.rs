@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::delivery::batches::RecordMessage;
 use crate::delivery::counters::{Counters, add};
 use crate::delivery::courier::{Courier, Message, Outcome};
 use crate::delivery::cursor::{Cursor, CursorFile, Position};
-use crate::delivery::sending::{Begun, Sending};
+use crate::delivery::record_message::{Begun, RecordMessage};
 
 /// The lane of records: one message after the other, and the cursor behind them.
 pub(super) struct RecordLane {
@@ -27,7 +26,7 @@ pub(super) struct RecordLane {
 impl RecordLane {
     /// Delivers until the queue's other end is gone; first what was on its way when the process before this one ended.
     pub(super) async fn run(mut self) {
-        let mut next = self.stored.as_ref().and_then(|position| position.message.clone()).map(Into::into);
+        let mut next = self.stored.as_ref().and_then(|position| position.message.clone());
         if next.is_none() {
             next = self.queue.recv().await;
         }
@@ -43,12 +42,11 @@ impl RecordLane {
     /// Brings a message to its end; false if there is no more time.
     async fn bring(&mut self, message: RecordMessage) -> bool {
         // Before the first try: a restart has to send the message as it is.
-        let sending = self.file.as_ref().and_then(|_| Sending::of(&message));
+        if message.is_of_chain {
+            self.store(Some(message.clone())).await;
+        }
         let RecordMessage { id, body, records, marks, begun, .. } = message;
         if !body.is_empty() {
-            if sending.is_some() {
-                self.store(sending).await;
-            }
             let message = Message { id, content_type: "application/json".to_owned(), body };
             match self.courier.deliver(&message).await {
                 Outcome::Delivered => add(&self.counters.records, records as u64),
@@ -70,7 +68,7 @@ impl RecordLane {
     }
 
     /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.
-    async fn store(&mut self, message: Option<Sending>) {
+    async fn store(&mut self, message: Option<RecordMessage>) {
         let position = lock(&self.cursor).position(message, self.begun.clone());
         if position == self.stored {
             return;

@@ -19,7 +19,7 @@ use super::http::{self, HttpReceiver};
 use super::intake::Intake;
 use super::lane::{RecordLane, lock};
 use crate::delivery::alert_record::Teller;
-use crate::delivery::batches::{Batches, Mark, RecordMessage};
+use crate::delivery::batches::Batches;
 use crate::delivery::counters::{Counters, add};
 use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::cursor::{Cursor, CursorFile, Position};
@@ -29,7 +29,7 @@ use crate::delivery::filters::Filters;
 use crate::delivery::limit::NoticeLimit;
 use crate::delivery::notices::{self, NoticeQueue};
 use crate::delivery::record::{Lines, RecordKind, Recorder};
-use crate::delivery::sending::BegunBlocks;
+use crate::delivery::record_message::{BegunBlocks, Mark, RecordMessage};
 use crate::delivery::signing::Signer;
 use crate::delivery::template::Template;
 
@@ -108,7 +108,7 @@ impl Shell {
         let cursor = Arc::new(Mutex::new(Cursor::resume(position.as_ref())));
         let next_slot = position.as_ref().map_or(0, |position| position.next_slot);
         counters.next_slot.store(next_slot, Ordering::Relaxed);
-        let begun = BegunBlocks::new(position.as_ref().map(Position::begun).unwrap_or_default());
+        let begun = BegunBlocks::new(position.as_ref().map(Position::begun_then).unwrap_or_default());
         let mut tasks = JoinSet::new();
         let lane = RecordLane {
             queue,

@@ -1,4 +1,4 @@
-//! What a restart has to know of the message that was on its way.
+//! A message of records, and what a restart has to know of the one that was on its way.
 //!
 //! A message is cut by what comes and when, so after a crash its records would come in other messages, under other ids, and
 //! a receiver that keeps ids would take them twice. So a message is stored before it is sent, and sent again as it was,
@@ -10,11 +10,60 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use sluice_stages::slot::{Hash, Slot};
 
-use super::batches::{Mark, RecordMessage};
 use super::record::Lines;
 
 /// Blocks that are begun: one that is being cut, and those of which a process before this one sent the beginning.
 const MAX_BEGUN: usize = 64;
+
+/// A message of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordMessage {
+    /// The idempotency key.
+    pub(crate) id: String,
+    /// JSON; empty if there is nothing to send.
+    #[serde(with = "text")]
+    pub(crate) body: Bytes,
+    /// Number of records.
+    pub(crate) records: usize,
+    /// Blocks that end in it.
+    pub(crate) marks: Vec<Mark>,
+    /// Blocks of which only the first records are in it or a message before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) begun: Vec<Begun>,
+    /// Whether its records are on the chain. Samples are lost with the process that measured them.
+    pub(crate) is_of_chain: bool,
+}
+
+impl RecordMessage {
+    /// The first slot that it is about.
+    pub(crate) fn first_slot(&self) -> Option<Slot> {
+        let ended = self.marks.iter().map(|mark| mark.slot);
+        ended.chain(self.begun.iter().map(|begun| begun.slot)).next()
+    }
+}
+
+/// A body as text.
+mod text {
+    use bytes::Bytes;
+    use serde::{Deserialize as _, Deserializer, Serializer, ser};
+
+    pub(super) fn serialize<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(body).map_err(ser::Error::custom)?)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        String::deserialize(deserializer).map(Bytes::from)
+    }
+}
+
+/// A block whose last record is in a message: when that is delivered, the block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The slot of its parent.
+    pub(crate) parent_slot: Slot,
+    /// Its slot.
+    pub(crate) slot: Slot,
+}
 
 /// A block of which the first records were in a message, and the others were not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,53 +123,5 @@ impl BegunBlocks {
     /// All of them, and the one that is being cut.
     pub(crate) fn with(&self, cut: Option<Begun>) -> Vec<Begun> {
         cut.into_iter().chain(self.0.iter().cloned()).collect()
-    }
-}
-
-/// A message that was sent and perhaps taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sending {
-    id: String,
-    body: String,
-    records: usize,
-    marks: Vec<Mark>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    begun: Vec<Begun>,
-}
-
-impl Sending {
-    /// What is to be stored of `message`; nothing if its records are not on the chain, as samples are lost with the process
-    /// that measured them.
-    pub(crate) fn of(message: &RecordMessage) -> Option<Self> {
-        let RecordMessage { id, body, records, marks, begun, is_of_chain } = message;
-        is_of_chain.then(|| Self {
-            id: id.clone(),
-            body: String::from_utf8_lossy(body).into_owned(),
-            records: *records,
-            marks: marks.clone(),
-            begun: begun.clone(),
-        })
-    }
-
-    /// The blocks that end in it.
-    pub(crate) fn marks(&self) -> &[Mark] {
-        &self.marks
-    }
-
-    /// Blocks that are begun once it was delivered.
-    pub(crate) fn begun(&self) -> &[Begun] {
-        &self.begun
-    }
-
-    /// The first slot that it is about.
-    pub(crate) fn first_slot(&self) -> Option<Slot> {
-        let ended = self.marks.iter().map(|mark| mark.slot);
-        ended.chain(self.begun.iter().map(|begun| begun.slot)).next()
-    }
-}
-
-impl From<Sending> for RecordMessage {
-    fn from(Sending { id, body, records, marks, begun }: Sending) -> Self {
-        Self { id, body: Bytes::from(body), records, marks, begun, is_of_chain: true }
     }
 }
