@@ -10,6 +10,7 @@ export function read() {
   const rows = (root) => all("tbody tr", root).map((row) => all("td", row).map(text));
   const byId = (id) => document.getElementById(id);
   return {
+    frame: Number(document.body.dataset.frame),
     tiles: Object.fromEntries(all(".tile").map((tile) => [text(tile.querySelector("dt")), text(tile.querySelector(".value"))])),
     firingNote: text(all(".tile").at(-1)?.querySelector(".note")),
     health: byId("health").className.replace("status", "").trim(),
@@ -21,7 +22,7 @@ export function read() {
     commitment: pairs(byId("commitment")),
     graphNote: text(byId("graph-note")),
     nodes: Object.fromEntries(all("#graph .node").map((node) => [text(node.querySelector(".name")), text(node.querySelector(".kind"))])),
-    alerts: rows(byId("alerts")).map((row) => row.slice(0, 5)),
+    alerts: rows(byId("alerts")).map((row) => row.slice(0, 6)),
     charts: Object.fromEntries(all("#charts .panel").map((panel) => [panel.querySelector("canvas").getAttribute("aria-label").split(" now:")[0],
       Object.fromEntries(all(".keys li", panel).filter((key) => key.querySelector("b")).map((key) => [key.childNodes[1].textContent, text(key.querySelector("b"))]))])),
   };
@@ -93,8 +94,9 @@ function nodes({ graph }) {
   return Object.fromEntries(graph.nodes.map((node) => [node.name, `${node.kind} · ${rate(node)}`]));
 }
 
-function alertRows({ alerts }) {
-  return alerts.alerts.map((one) => [one.severity, `${one.state}${one.suppressed_by ? " (not told)" : ""}`, one.rule, one.message, format.when(one.active_ms)]);
+function alertRows({ alerts, frame }) {
+  const lasted = (one) => format.duration((one.resolved_ms ?? frame.now_ms) - (one.fired_ms ?? one.active_ms));
+  return alerts.alerts.map((one) => [one.severity, `${one.state}${one.suppressed_by ? " (not told)" : ""}`, one.rule, one.message, format.when(one.active_ms), lasted(one)]);
 }
 
 /** The charts' last values: of what has windows, the shortest's. */
@@ -104,7 +106,7 @@ function charts({ metrics }) {
   return {
     Throughput: shown("/s", { transactions: shortest("throughput_tx_per_second"), updates: shortest("updates_per_second", { kind: null, endpoint: null }) }),
     Lag: shown("slots", { "behind the chain": find("lag_slots", { endpoint: null }) }),
-    "Error rate": { "all causes": shown("ratio", { all: shortest("error_rate", { cause: null }) }).all },
+    "Error rate": shown("ratio", { "all causes": shortest("error_rate", { cause: null }) }),
     Memory: shown("bytes", { "frames in flight": find("memory_budget_bytes"), resident: find("memory_resident_bytes") }),
     CPU: shown("cores", { "this process": find("cpu_cores") }),
     "Slot coverage": shown("ratio", { "whole slots": shortest("slot_coverage") }),
@@ -125,24 +127,22 @@ function sameKeys(shown, expected) {
   return Object.fromEntries(Object.keys(expected).map((key) => [key, sameKeys(shown?.[key], expected[key])]));
 }
 
-/** What differs between what is shown and every one of the last frames. */
-export function differences(shown, frames) {
+/** What differs between what is shown and what the frame says. */
+export function differences(shown, frame) {
   const found = [];
   for (const [part, expected] of Object.entries(EXPECTED)) {
-    const wanted = frames.map(expected);
-    const fits = wanted.some((one) => JSON.stringify(sameKeys(shown[part], one)) === JSON.stringify(one));
-    if (!fits) found.push(`${part}: shown ${JSON.stringify(shown[part])}, the API said ${JSON.stringify(wanted.at(-1))}`);
+    const wanted = expected(frame);
+    const is = sameKeys(shown[part], wanted);
+    if (JSON.stringify(is) !== JSON.stringify(wanted)) found.push(`${part}: shown ${JSON.stringify(is)}, the API said ${JSON.stringify(wanted)}`);
   }
   return found;
 }
 
-const WORDS = { open: "coming in" };
+/** The page's word for a slot's state. */
+export const word = ({ state }) => (state === "open" ? "coming in" : state);
 
-/** Cells of the slot map whose state the API does not say, now or a moment ago. */
-export function wrongCells(cells, slots) {
-  const expected = (slot) => `Slot ${slot.slot}, ${WORDS[slot.state] ?? slot.state}`;
-  return cells.filter((label) => {
-    const slot = slots.get(Number(label.split(" ")[1].replace(",", "")));
-    return slot && expected(slot) !== label;
-  });
+/** Cells of the slot map whose state is not what the frame says. */
+export function wrongCells(cells, { slots }) {
+  const known = cells.map((label) => [label, slots.get(Number(label.split(" ")[1].replace(",", "")))]);
+  return known.filter(([label, slot]) => slot && label !== `Slot ${slot.slot}, ${word(slot)}`).map(([label, slot]) => `${label}, the API said ${word(slot)}`);
 }

@@ -10,7 +10,7 @@ use sluice_stages::watch::Watch;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::frame::Frame;
+use super::frame::{Frame, Last};
 use super::listing::Listing;
 use super::options::ApiOptions;
 use super::rate_limit::RateLimit;
@@ -52,7 +52,7 @@ pub(super) struct Api {
     pub(super) frames: broadcast::Sender<Arc<Frame>>,
     /// The listing of output folders.
     pub(super) listing: Listing,
-    first_frame: Mutex<Option<Arc<Frame>>>,
+    last_frame: Mutex<Last>,
     live: Mutex<Live>,
 }
 
@@ -77,7 +77,7 @@ impl Api {
             streams: Arc::new(Semaphore::new(options.max_streams)),
             frames: broadcast::Sender::new(FRAMES_CAPACITY),
             listing: Listing::default(),
-            first_frame: Mutex::new(None),
+            last_frame: Mutex::default(),
             live: Mutex::new(Live::new(options.recent_slots, options.recent_transactions)),
             options,
         }
@@ -88,9 +88,9 @@ impl Api {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What clients of the stream are shown to begin with, until the next frame. Held while it is made.
-    pub(super) fn first_frame(&self) -> MutexGuard<'_, Option<Arc<Frame>>> {
-        self.first_frame.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What clients of the stream were sent last. Held while a frame is made.
+    pub(super) fn last_frame(&self) -> MutexGuard<'_, Last> {
+        self.last_frame.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time now.

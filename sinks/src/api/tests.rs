@@ -2,6 +2,7 @@
 
 mod hostile;
 mod served;
+mod streamed;
 
 use std::sync::Arc;
 
@@ -12,8 +13,6 @@ use sluice_stages::batch::Item;
 use sluice_stages::node::Clock;
 use sluice_stages::sample::{Labels, Reading, Sample};
 use sluice_stages::slot::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::openapi::document;
 use super::options::ApiOptions;
@@ -172,28 +171,6 @@ async fn a_silence_is_made_read_and_ended() {
     assert_eq!(served.send("DELETE", &path, &[], "").await.json()["state"], json!("expired"));
     assert_eq!(served.send("DELETE", &path, &[], "").await.status, 404, "what is over is there no more");
     served.end().await;
-}
-
-#[tokio::test]
-async fn the_stream_begins_with_everything_that_was_asked_for_and_ends_with_the_pipeline() {
-    let served = Served::start(ApiOptions { max_streams: 1, ..ApiOptions::default() });
-    served.feed.send(vec![alert()]).await.expect("open");
-    served.until("/api/v1/alerts", |alerts| alerts["total"] == json!(1)).await;
-    let mut stream = TcpStream::connect(served.address).await.expect("listens");
-    let request = "GET /api/v1/stream?topics=alerts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut seen = String::new();
-    while !seen.contains("\"rule\":\"lag\"") {
-        let mut piece = [0; 4_096];
-        let length = stream.read(&mut piece).await.expect("read");
-        assert!(length > 0, "ended early: {seen}");
-        seen.push_str(&String::from_utf8_lossy(&piece[..length]));
-    }
-    assert!(seen.contains("event: alerts") && !seen.contains("event: graph"), "{seen}");
-    assert_eq!(served.get("/api/v1/stream").await.status, 503, "there is room for one");
-    let mut rest = Vec::new();
-    let (_, read) = tokio::join!(served.end(), stream.read_to_end(&mut rest));
-    read.expect("ended in order");
 }
 
 #[test]

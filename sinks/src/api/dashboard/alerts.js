@@ -1,7 +1,7 @@
 // Alerts and silences.
 
 import { get, send } from "./connection.js";
-import { byId, h, table } from "./dom.js";
+import { byId, h, say, table } from "./dom.js";
 import { count, duration, percent, when } from "./format.js";
 
 const COLUMNS = [
@@ -15,22 +15,25 @@ function severity({ severity: word, state }) {
   return h("span", { class: `severity ${word}${state === "resolved" ? " over" : ""}` }, word);
 }
 
-function lasted({ fired_ms: fired, active_ms: active, resolved_ms: resolved }) {
-  return duration((resolved ?? Date.now()) - (fired ?? active));
+function lasted({ fired_ms: fired, active_ms: active, resolved_ms: resolved }, now) {
+  return duration((resolved ?? now) - (fired ?? active));
 }
 
 /** The list of alerts, and the dialog that silences one. */
 export class Alerts {
   constructor() {
     this.view = { alerts: [], firing: {}, total: 0 };
+    this.now = 0;
     this.shown = "";
+    this.times = [];
     byId("alert-state").addEventListener("change", () => this.show(true));
     byId("silence-cancel").addEventListener("click", () => byId("silence-dialog").close());
     byId("silence-form").addEventListener("submit", (event) => this.submit(event));
   }
 
-  update(view) {
-    this.view = view;
+  /** What is known of alerts at a time of the server. */
+  update(view, now) {
+    [this.view, this.now] = [view, now];
     this.show(false);
   }
 
@@ -38,19 +41,23 @@ export class Alerts {
     const state = byId("alert-state").value;
     const alerts = this.view.alerts.filter((alert) => !state || alert.state === state);
     // Buttons keep their focus for as long as nothing but the time changes.
-    const key = JSON.stringify(alerts.map((alert) => [alert.fingerprint, alert.state, alert.suppressed_by, alert.message]));
-    if (!anew && key === this.shown) return;
+    const key = JSON.stringify(alerts.map((alert) => [alert.fingerprint, alert.state, alert.suppressed_by, alert.message, alert.active_ms]));
+    if (!anew && key === this.shown) {
+      alerts.forEach((alert, at) => say(this.times[at], lasted(alert, this.now)));
+      return;
+    }
     this.shown = key;
-    const rows = alerts.map((alert) => this.row(alert));
+    this.times = alerts.map((alert) => h("span", {}, lasted(alert, this.now)));
+    const rows = alerts.map((alert, at) => this.row(alert, this.times[at]));
     const none = state ? `No alert is ${state}.` : "No rule has anything to say.";
     byId("alerts").replaceChildren(rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of alerts" }, table(COLUMNS, rows))
       : h("p", { class: "empty" }, none));
   }
 
-  row(alert) {
+  row(alert, time) {
     const suppressed = alert.suppressed_by ? h("span", { class: "muted" }, " (not told)") : null;
     const button = alert.state === "resolved" ? "" : h("button", { type: "button", onclick: () => this.open(alert), "aria-label": `Silence ${alert.rule}` }, "Silence");
-    return [severity(alert), h("span", {}, alert.state, suppressed), alert.rule, alert.message, when(alert.active_ms), lasted(alert), button];
+    return [severity(alert), h("span", {}, alert.state, suppressed), alert.rule, alert.message, when(alert.active_ms), time, button];
   }
 
   open(alert) {
@@ -83,8 +90,8 @@ export class Alerts {
     const { silences } = await get("/api/v1/silences");
     const open = silences.filter(({ state }) => state !== "expired");
     const end = async (id) => {
-      await send("DELETE", `/api/v1/silences/${id}`).catch(() => {});
-      await this.silences();
+      // If the server is away, the list is read anew once it is back.
+      await send("DELETE", `/api/v1/silences/${id}`).then(() => this.silences()).catch(() => {});
     };
     const columns = [{ title: "What" }, { title: "Until", nowrap: true }, { title: "By" }, { title: "Why" }, { title: "End" }];
     const rows = open.map((one) => [one.matchers.join(", "), when(one.ends_ms), one.created_by, one.comment,

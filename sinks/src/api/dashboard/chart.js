@@ -70,9 +70,9 @@ export class Chart {
     this.describe();
   }
 
-  /** The point of a series that is nearest to the cursor, or its last one. */
+  /** The point of a series that is nearest to the cursor, or its last one if that is of now. */
   valueAt(points) {
-    if (this.cursor === null) return points.at(-1);
+    if (this.cursor === null) return this.domain[1] - points.at(-1)[0] <= this.gap ? points.at(-1) : undefined;
     const near = points.filter(([at]) => Math.abs(at - this.cursor) <= Math.max(this.gap, 1_000));
     return near.sort((a, b) => Math.abs(a[0] - this.cursor) - Math.abs(b[0] - this.cursor))[0];
   }

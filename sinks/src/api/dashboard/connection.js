@@ -49,8 +49,8 @@ export async function send(method, path, body) {
   return response.json();
 }
 
-/** Calls `handlers[topic](data)` for every event, and `onState("live" | "lost")`. Never ends. */
-export async function follow(handlers, onState) {
+/** Calls `onFrame({topic: data})` for every frame once it is whole, and `onState("live" | "lost")`. Never ends. */
+export async function follow(onFrame, onState) {
   let wait = FIRST_WAIT_MS;
   for (;;) {
     try {
@@ -58,7 +58,7 @@ export async function follow(handlers, onState) {
       if (!response.ok) throw await problemOf(response);
       onState("live");
       wait = FIRST_WAIT_MS;
-      await readEvents(response.body.getReader(), handlers);
+      await readFrames(response.body.getReader(), onFrame);
     } catch {
       // Whatever it was: the server is asked again.
     }
@@ -68,17 +68,27 @@ export async function follow(handlers, onState) {
   }
 }
 
-async function readEvents(reader, handlers) {
+async function readFrames(reader, onFrame) {
   const decoder = new TextDecoder();
-  let text = "";
+  let [text, frame] = ["", {}];
   for (;;) {
     const { done, value } = await within(reader, SILENCE_MS);
     if (done) return;
     text += decoder.decode(value, { stream: true });
     const blocks = text.split("\n\n");
     text = blocks.pop();
-    for (const block of blocks) dispatch(block, handlers);
+    for (const [topic, data] of blocks.map(parse)) {
+      if (topic) frame[topic] = data;
+      if (topic !== "frame") continue;
+      onFrame(frame);
+      frame = {};
+    }
   }
+}
+
+function parse(block) {
+  const field = (name) => block.split("\n").find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
+  return field("event") ? [field("event"), JSON.parse(field("data"))] : [];
 }
 
 async function within(reader, limit) {
@@ -94,10 +104,4 @@ async function within(reader, limit) {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function dispatch(block, handlers) {
-  const field = (name) => block.split("\n").find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2);
-  const [topic, data] = [field("event"), field("data")];
-  if (topic && data && handlers[topic]) handlers[topic](JSON.parse(data));
 }

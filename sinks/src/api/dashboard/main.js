@@ -15,7 +15,7 @@ const RELOAD_MS = 60_000;
 
 const panels = new Panels(byId("charts"));
 const [slots, graph, alerts, events] = [new SlotMap(), new Graph(), new Alerts(), new Events()];
-const now = { readings: [], graph: null, recovery: null, alerts: null, endpoints: null };
+const now = { readings: [], recovery: null, alerts: null, endpoints: null };
 let started = null;
 
 function reading(name, wanted = {}) {
@@ -85,38 +85,26 @@ function showHealth({ status, components }) {
   say(element, `${words[status]}${note}${worst.length > 1 ? ` and ${worst.length - 1} more` : ""}`);
 }
 
-const handlers = {
-  metrics(view) {
-    now.readings = view.readings;
-    panels.sample(view);
-    showTrends(view.readings);
-    showTiles();
-  },
-  graph(view) {
-    if (started !== view.started_ms) restart(view);
-    now.graph = view;
-    graph.update(view);
-    say(byId("uptime"), view.draining ? "draining" : `up ${duration(view.now_ms - view.started_ms)}`);
-  },
-  endpoints(view) {
-    now.endpoints = view;
-    showEndpoints(view, now.readings);
-  },
-  slots: (changed) => slots.update(changed),
-  alerts(view) {
-    now.alerts = view;
-    alerts.update(view);
-  },
-  recovery(view) {
-    now.recovery = view;
-    showRecovery(view.recovery);
-    showCommitment(view.commitment);
-    slots.counts(view.slots);
-    showHealth(view.health);
-    showTiles();
-  },
-  events: (list) => events.add(list),
-};
+/** Shows a frame: everything on the page is of one moment. */
+function show(frame) {
+  now.readings = frame.metrics.readings;
+  Object.assign(now, { recovery: frame.recovery, alerts: frame.alerts, endpoints: frame.endpoints });
+  panels.sample(frame.metrics);
+  if (started !== frame.graph.started_ms) restart(frame.graph);
+  graph.update(frame.graph);
+  say(byId("uptime"), frame.graph.draining ? "draining" : `up ${duration(frame.graph.now_ms - frame.graph.started_ms)}`);
+  showTrends(now.readings);
+  showEndpoints(frame.endpoints, now.readings);
+  alerts.update(frame.alerts, frame.frame.now_ms);
+  showRecovery(frame.recovery.recovery);
+  showCommitment(frame.recovery.commitment);
+  showHealth(frame.recovery.health);
+  slots.counts(frame.recovery.slots);
+  slots.update(frame.slots ?? []);
+  events.add(frame.events ?? []);
+  showTiles();
+  document.body.dataset.frame = frame.frame.number;
+}
 
 /** Another server, or this one anew: what was shown is of the past. */
 function restart({ started_ms: at, pipeline }) {
@@ -175,4 +163,4 @@ setInterval(reload, RELOAD_MS);
 showTheme(localStorage.getItem("sluice-theme") ?? "system");
 showTiles();
 events.show();
-follow(handlers, onState);
+follow(show, onState);

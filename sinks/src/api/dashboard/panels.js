@@ -108,11 +108,11 @@ class Panel {
     for (const series of this.series.values()) series.points = series.points.filter(([at]) => at >= before);
   }
 
-  /** Takes the history in, in front of what came live: its points are means of many samples, and the last one is to be seen. */
-  fill(series) {
+  /** Takes the history in, in front of what came live, and of no later than what is shown: its points are means of many samples, and the last one is to be seen. */
+  fill(series, shown) {
     const known = this.place(series.metric, series.labels);
     if (!known) return;
-    const live = known.points[0]?.[0] ?? Infinity;
+    const live = known.points[0]?.[0] ?? shown + 1;
     known.points = [...series.points.map((point) => [point.at_ms, point.mean]).filter(([at]) => at < live), ...known.points];
   }
 
@@ -162,7 +162,7 @@ export class Panels {
     if (turn !== this.loading) return;
     for (const one of this.panels) one.forget(now);
     for (const answer of answers) {
-      for (const series of answer.series) for (const one of this.panels) one.fill(series);
+      for (const series of answer.series) for (const one of this.panels) one.fill(series, this.last);
     }
     this.draw();
   }

@@ -1,11 +1,10 @@
-//! The stream of server-sent events: one frame a second, made once for all clients. So is what a client is shown to begin
-//! with, at most once a second however many come.
+//! The stream of server-sent events: one frame a second, made once for all clients. Whoever comes begins with the last
+//! frame, so that all who look see the same.
 //!
 //! A client that is slow misses frames, is told so, and gets everything anew: it is never waited for, and holds no more
 //! than its socket's buffer.
 
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::{alerts, endpoints, graph, metrics, recovery};
-use crate::api::frame::{Frame, Topic};
+use crate::api::frame::{Frame, Last, Topic, event};
 use crate::api::problem::Problem;
 use crate::api::query::Params;
 use crate::api::shared::{Api, Shared};
@@ -62,9 +61,10 @@ impl StreamParams {
 
 /// The pipeline live: server-sent events.
 ///
-/// One event for each topic, at once in full and then each second; of `slots` and `events` only what changed. The data
-/// of each is what the resource of the same name answers. A client that is too slow misses frames and then gets
-/// everything anew.
+/// A frame each second, with one event for each topic: the first in full, the next ones with only what changed of `slots`
+/// and `events`. The data of each is what the resource of the same name answers. The event `frame` ends each frame, and
+/// has its `number` and time (`now_ms`); all clients get the same under one number. A client that is too slow misses
+/// frames and then gets everything anew.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "stream", params(StreamParams),
     responses((status = 200, description = "Events for as long as the client reads", content_type = "text/event-stream", body = String))
@@ -76,63 +76,67 @@ pub(in crate::api) async fn stream(
     begin(api, params.topics()?)
 }
 
-/// The frame of this second: `changed` slots, and events behind number `after`.
-fn frame_of(api: &Api, changed: Vec<SlotView>, after: u64) -> Frame {
-    let mut parts = Vec::with_capacity(Topic::ALL.len());
-    for topic in Topic::ALL {
-        let text = match topic {
-            Topic::Metrics => event(topic, &metrics::latest(api, &|_| true)),
-            Topic::Graph => event(topic, &graph::view(api, false)),
-            Topic::Endpoints => event(topic, &endpoints::views(api)),
-            Topic::Slots if changed.is_empty() => continue,
-            Topic::Slots => event(topic, &changed),
-            Topic::Alerts => event(topic, &alerts::first_page(api, ALERTS_A_FRAME)),
-            Topic::Recovery => event(topic, &recovery::overview(api)),
-            Topic::Events => {
-                let events = api.live().events.list(after, &[], EVENTS_A_FRAME);
-                if events.is_empty() {
-                    continue;
-                }
-                event(topic, &events)
-            }
-        };
-        parts.push((topic, text));
-    }
-    Frame::new(parts)
+/// The topics that each frame has in full.
+fn states(api: &Api) -> Vec<(Topic, String)> {
+    vec![
+        part(Topic::Metrics, &metrics::latest(api, &|_| true)),
+        part(Topic::Graph, &graph::view(api, false)),
+        part(Topic::Endpoints, &endpoints::views(api)),
+        part(Topic::Alerts, &alerts::first_page(api, ALERTS_A_FRAME)),
+        part(Topic::Recovery, &recovery::overview(api)),
+    ]
 }
 
-/// Everything that a client has to know to begin with. It is made for the first client of a second, and good for all who
-/// come before the next frame: that one holds whatever has changed since the one before it.
-fn first_frame(api: &Api) -> Arc<Frame> {
-    let mut first = api.first_frame();
-    let frame = first.get_or_insert_with(|| {
-        let mut slots = api.live().slots.list(None, &[], FIRST_SLOTS);
-        slots.reverse();
-        let newest = api.live().events.newest();
-        Arc::new(frame_of(api, slots, newest.saturating_sub(EVENTS_A_FRAME as u64)))
+/// The topics that a frame has only what is new of: these slots, and events behind number `after`.
+fn news(api: &Api, slots: &[SlotView], after: u64) -> Vec<(Topic, String)> {
+    let events = api.live().events.list(after, &[], EVENTS_A_FRAME);
+    let slots = (!slots.is_empty()).then(|| part(Topic::Slots, &slots));
+    slots.into_iter().chain((!events.is_empty()).then(|| part(Topic::Events, &events))).collect()
+}
+
+fn part(topic: Topic, data: &impl Serialize) -> (Topic, String) {
+    (topic, event(topic.name(), data))
+}
+
+/// Frames from now on, and what to begin with: the last frame as all others have it, with all slots and events. It is
+/// made for the first client of a second, and good for all who come before the next frame.
+fn join(api: &Api) -> (Receiver<Arc<Frame>>, Arc<Frame>) {
+    let mut last = api.last_frame();
+    // Nothing is sent meanwhile: what comes next is the frame behind the one to begin with.
+    let frames = api.frames.subscribe();
+    if let Some(first) = &last.first {
+        return (frames, Arc::clone(first));
+    }
+    let (mut slots, newest) = {
+        let live = api.live();
+        (live.slots.list(None, &[], FIRST_SLOTS), live.events.newest())
+    };
+    slots.reverse();
+    let news = news(api, &slots, newest.saturating_sub(EVENTS_A_FRAME as u64));
+    let first = Arc::new(match &last.frame {
+        Some(frame) => frame.beginning_with(news),
+        None => {
+            last.number += 1;
+            Frame::new(last.number, api.now(), states(api).into_iter().chain(news).collect())
+        }
     });
-    Arc::clone(frame)
+    last.first = Some(Arc::clone(&first));
+    (frames, first)
 }
 
 /// Sends what has changed since the last call, with events behind number `after`, to all who read.
 pub(in crate::api) fn send_frame(api: &Api, after: u64) {
-    // Whoever begins to read now is shown what was before this frame and gets it, or what is after it.
-    let mut first = api.first_frame();
+    let mut last = api.last_frame();
     let changed = api.live().slots.take_changed();
-    *first = None;
+    *last = Last { number: last.number, ..Last::default() };
     if api.frames.receiver_count() > 0 {
-        let frame = frame_of(api, changed, after);
+        last.number += 1;
+        let parts = states(api).into_iter().chain(news(api, &changed, after)).collect();
+        let frame = Arc::new(Frame::new(last.number, api.now(), parts));
+        last.frame = Some(Arc::clone(&frame));
         // The last reader may have gone since.
-        api.frames.send(Arc::new(frame)).ok();
+        api.frames.send(frame).ok();
     }
-}
-
-fn event(topic: Topic, data: &impl Serialize) -> String {
-    let mut text = String::new();
-    // Views hold texts and finite numbers, and JSON has no line breaks of its own. Writing to a string can't fail.
-    let data = serde_json::to_string(data).unwrap_or_default();
-    write!(text, "event: {}\ndata: {data}\n\n", topic.name()).ok();
-    text
 }
 
 /// Where a client is.
@@ -156,15 +160,11 @@ impl Client {
             () = self.closing.cancelled() => return None,
         };
         match received {
-            Ok(frame) => {
-                let bytes = frame.of(&self.topics);
-                // A comment shows that the connection lives.
-                Some(if bytes.is_empty() { Bytes::from_static(b":\n\n") } else { bytes })
-            }
+            Ok(frame) => Some(frame.of(&self.topics)),
             Err(RecvError::Lagged(missed)) => {
                 // What it missed and what is still kept for it are in what it gets anew.
-                self.frames = self.frames.resubscribe();
-                self.first = Some(first_frame(&self.api).of(&self.topics));
+                let (frames, first) = join(&self.api);
+                (self.frames, self.first) = (frames, Some(first.of(&self.topics)));
                 Some(format!(": missed {missed} frames\n\n").into())
             }
             Err(RecvError::Closed) => None,
@@ -178,8 +178,8 @@ fn begin(api: Arc<Api>, topics: Vec<Topic>) -> Result<Response, Problem> {
         let detail = format!("{} clients read the stream already", api.options.max_streams);
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5)
     })?;
-    let (frames, closing) = (api.frames.subscribe(), api.closing.clone());
-    let first = Some(first_frame(&api).of(&topics));
+    let ((frames, first), closing) = (join(&api), api.closing.clone());
+    let first = Some(first.of(&topics));
     let client = Client { api, topics, frames, closing, first, _room: room };
     let events = futures::stream::unfold(client, async |mut client| {
         let bytes = client.next().await?;
