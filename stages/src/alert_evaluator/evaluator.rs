@@ -103,7 +103,9 @@ impl Evaluator {
             let rule = self.rules.iter_mut().find(|(rule, _)| rule.name == active.alert.rule);
             let is_pending = active.alert.state == AlertState::Pending;
             match rule {
-                None if !is_pending => gone.push(resolved(active.alert, now)),
+                None if !is_pending => {
+                    gone.push(resolved(active.alert, "there is no such rule any more", now))
+                }
                 None => {}
                 Some(_) if is_pending && outage > OUTAGE_TOLERANCE => {}
                 Some((_, state)) => {
@@ -221,7 +223,8 @@ impl RuleState {
             let keeps = active.alert.state == AlertState::Firing
                 && at.since(*active.kept_since.get_or_insert(at)) < rule.keep_firing_for;
             if !keeps {
-                evaluation.changed.push(resolved(active.alert.clone(), at));
+                let why = rule.describe_end(measured.get(labels).copied());
+                evaluation.changed.push(resolved(active.alert.clone(), &why, at));
             }
             keeps
         });
@@ -261,8 +264,10 @@ fn pending(rule: &Rule, labels: &Labels, value: f64, at: Timestamp) -> Alert {
     }
 }
 
-fn resolved(alert: Alert, at: Timestamp) -> Alert {
-    Alert { state: AlertState::Resolved, resolved_at: Some(at), ..alert }
+/// The alert once it is over: people are told what is now, and what was.
+fn resolved(alert: Alert, why: &str, at: Timestamp) -> Alert {
+    let message = format!("over: {why}; it was: {}", alert.message).into();
+    Alert { state: AlertState::Resolved, message, resolved_at: Some(at), ..alert }
 }
 
 #[cfg(test)]

@@ -145,4 +145,19 @@ fn alerts_of_a_rule_that_is_gone_are_over() {
     let mut after = Evaluator::new(Vec::new());
     let gone = after.restore(before.save(), second(0), second(9));
     assert_eq!((gone[0].state, gone[0].resolved_at), (Resolved, Some(second(9))));
+    let told = "over: there is no such rule any more; it was: m{series=\"a\"} is 9, which is > 5";
+    assert_eq!(&*gone[0].message, told);
+}
+
+#[test]
+fn what_is_over_says_what_is_now_and_what_was() {
+    let mut evaluator = evaluator("threshold = 5\nmessage = '{series} has {value}'");
+    let mut last = |at, values: &[(&str, f64)]| {
+        let mut changed = evaluator.evaluate(&sample(at, values)).changed;
+        changed.pop().expect("a change").message
+    };
+    assert_eq!(&*last(0, &[("a", 9.0)]), "a has 9");
+    assert_eq!(&*last(1, &[("a", 1.5)]), "over: m is 1.5; it was: a has 9");
+    assert_eq!(&*last(2, &[("a", 7.0)]), "a has 7");
+    assert_eq!(&*last(3, &[]), "over: m is not measured any more; it was: a has 7");
 }

@@ -215,6 +215,15 @@ impl Rule {
         let text = text.replace("{value}", &short(value)).replace("{threshold}", &threshold);
         text.replace("{metric}", &self.metric).into()
     }
+
+    /// Why an alert is over, for people: the value that is right again, if there is one.
+    pub(super) fn describe_end(&self, value: Option<f64>) -> String {
+        let metric = &self.metric;
+        value.map_or_else(
+            || format!("{metric} is not measured any more"),
+            |value| format!("{metric} is {}", short(value)),
+        )
+    }
 }
 
 /// A number with no more digits than people read.
