@@ -45,8 +45,8 @@ function tiles({ metrics, recovery, alerts, endpoints }) {
   const list = endpoints.endpoints;
   return {
     Transactions: perSecond(shortest("throughput_tx_per_second")),
-    Tip: format.slot(Math.max(...list.map(({ tip_slot: tip }) => tip))),
-    Lag: format.count(find("lag_slots")),
+    Tip: format.slot(find("tip_slot")),
+    Lag: list.length === 0 || list.some(({ connected }) => connected) ? format.count(find("lag_slots")) : "–",
     "Latency p99": format.millis(p99.length ? Math.min(...p99) : undefined),
     Coverage: format.percent(shortest("slot_coverage")),
     Missing: format.whole(recovery.recovery.searching),

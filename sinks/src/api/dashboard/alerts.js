@@ -8,9 +8,6 @@ const COLUMNS = [
   { title: "Severity", nowrap: true }, { title: "State", nowrap: true }, { title: "Rule", nowrap: true }, { title: "What" },
   { title: "Since", nowrap: true }, { title: "Lasts", nowrap: true }, { title: "Silence" },
 ];
-/** Labels that tell an alert apart. */
-const OWN = ["endpoint", "edge", "node", "path", "cause", "dataset"];
-
 function severity({ severity: word, state }) {
   return h("span", { class: `severity ${word}${state === "resolved" ? " over" : ""}` }, word);
 }
@@ -62,7 +59,7 @@ export class Alerts {
 
   open(alert) {
     this.alert = alert;
-    const own = OWN.filter((name) => alert.labels[name]).map((name) => `${name} ${alert.labels[name]}`);
+    const own = Object.entries(alert.labels).map(([name, value]) => `${name} ${value}`);
     byId("silence-what").textContent = [`rule ${alert.rule}`, ...own].join(", ");
     byId("silence-problem").textContent = "";
     byId("silence-dialog").showModal();
@@ -71,7 +68,7 @@ export class Alerts {
   async submit(event) {
     event.preventDefault();
     const form = new FormData(event.target);
-    const own = OWN.filter((name) => this.alert.labels[name]).map((name) => ({ name, value: this.alert.labels[name] }));
+    const own = Object.entries(this.alert.labels).map(([name, value]) => ({ name, value }));
     const body = {
       matchers: [{ name: "rule", value: this.alert.rule }, ...own],
       duration_seconds: Number(form.get("duration")), created_by: form.get("created_by"), comment: form.get("comment"),

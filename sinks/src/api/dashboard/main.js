@@ -37,17 +37,17 @@ function tiles() {
   const worst = ["critical", "error", "warning", "info"].find((word) => list?.firing[word]);
   const up = endpoints?.endpoints.filter(({ connected }) => connected).length;
   const all = endpoints?.endpoints.length;
-  const tip = endpoints ? Math.max(0, ...endpoints.endpoints.map(({ tip_slot: tip }) => tip)) : undefined;
   const latencies = now.readings.filter(({ metric, labels }) => metric === "latency_ms"
     && labels.path === "server_to_arrival" && labels.quantile === "p99" && labels.window === "1m").map(({ value }) => value);
   const latency = latencies.length ? Math.min(...latencies) : undefined;
   const seconds = reading("lag_seconds");
   return [
     ["Transactions", rate(windowed("throughput_tx_per_second")), `${rate(windowed("updates_per_second", { kind: "", endpoint: "" }))} updates`],
-    ["Tip", slot(tip), "highest slot heard of"],
-    ["Lag", count(reading("lag_slots")), seconds === undefined ? "slots behind the chain" : `slots, ${count(seconds)} s behind`],
+    ["Tip", slot(reading("tip_slot")), "highest slot heard of"],
+    all > 0 && up === 0 ? ["Lag", "–", "nobody tells of the chain's tip", "bad"]
+      : ["Lag", count(reading("lag_slots")), seconds === undefined ? "slots behind the chain" : `slots, ${count(seconds)} s behind`],
     ["Latency p99", millis(latency), "to here, fastest endpoint"],
-    ["Coverage", percent(windowed("slot_coverage")), "slots that came whole"],
+    ["Coverage", percent(windowed("slot_coverage")), "slots that are whole"],
     ["Missing", whole(missing), "slots looked for", missing ? "warn" : ""],
     ["Holes", whole(holes), "slots that can't be had", holes ? "bad" : ""],
     ["Endpoints", all === undefined ? "–" : `${up} of ${all}`, "connected", up === all ? "" : up ? "warn" : "bad"],

@@ -21,7 +21,7 @@ const PANELS = [
     name: (metric) => (metric.startsWith("throughput") ? "transactions" : "updates"),
   },
   {
-    title: "Latency", unit: "ms", metrics: /^latency_ms$/, choose: ["path", "endpoint", "node"],
+    title: "Latency", unit: "ms", note: "the highest of each step", metrics: /^latency_ms$/, choose: ["path", "endpoint", "node"],
     keep: (_, labels) => QUANTILES.includes(labels.quantile), name: (_, labels) => labels.quantile,
   },
   {
@@ -75,7 +75,8 @@ class Panel {
     this.choice = null;
     this.select = definition.choose && h("select", { "aria-label": `${definition.title}: of which way`, onchange: () => this.choose() });
     this.element = panel(this.chart, this.select ? [this.select] : []);
-    this.unit = h("span", { class: "unit" }, definition.unit === "slots" || definition.unit === "cores" ? ` ${definition.unit}` : "");
+    const words = definition.note ?? (["slots", "cores"].includes(definition.unit) ? definition.unit : "");
+    this.unit = h("span", { class: "unit" }, words && ` ${words}`);
     this.element.querySelector("h2").append(this.unit);
   }
 
@@ -108,12 +109,14 @@ class Panel {
     for (const series of this.series.values()) series.points = series.points.filter(([at]) => at >= before);
   }
 
-  /** Takes the history in, in front of what came live, and of no later than what is shown: its points are means of many samples, and the last one is to be seen. */
+  /** Takes the history in, in front of what came live, and of no later than what is shown: its points stand for many samples, and the last one is to be seen. */
   fill(series, shown) {
     const known = this.place(series.metric, series.labels);
     if (!known) return;
     const live = known.points[0]?.[0] ?? shown + 1;
-    known.points = [...series.points.map((point) => [point.at_ms, point.mean]).filter(([at]) => at < live), ...known.points];
+    // A mean of percentiles says nothing: of those, the highest in each step is shown.
+    const value = series.labels.quantile ? "max" : "mean";
+    known.points = [...series.points.map((point) => [point.at_ms, point[value]]).filter(([at]) => at < live), ...known.points];
   }
 
   options() {
