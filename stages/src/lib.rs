@@ -29,6 +29,7 @@ pub mod merge;
 pub mod metrics_tap;
 pub mod monitor;
 pub mod node;
+pub mod process_lock;
 pub mod proof;
 pub mod recording;
 pub mod recovery;

@@ -13,6 +13,7 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sluice_stages::component::{
     Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role, Start,
 };
+use sluice_stages::process_lock;
 use sluice_stages::stage::Flow;
 
 use crate::delivery::cursor::CursorFile;
@@ -36,7 +38,8 @@ const MAX_KEEP: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOptions {
-    /// The file. Older ones are beside it, with `.1`, `.2`, … behind their name, and so is its cursor.
+    /// The file. Older ones are beside it, with `.1`, `.2`, … behind their name, and so are its cursor and its lock. A new
+    /// one is begun if it is moved or removed.
     pub path: PathBuf,
     /// What is written: any of `transactions`, `blocks`, `skipped_slots`, `alerts`, `samples`. Default all that comes.
     #[serde(default = "all_records")]
@@ -82,10 +85,11 @@ fn default_sync_interval() -> Duration {
 }
 
 impl FileOptions {
-    fn cursor_file(&self) -> CursorFile {
+    /// The path of a file beside it.
+    fn beside(&self, ending: &str) -> PathBuf {
         let mut name = self.path.as_os_str().to_owned();
-        name.push(".cursor.json");
-        CursorFile::new(PathBuf::from(name))
+        name.push(ending);
+        PathBuf::from(name)
     }
 }
 
@@ -118,13 +122,19 @@ impl Component for FileOptions {
     fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
         let failed = |source| BuildError::Io { path: self.path.clone(), source };
         let rotation = Rotation { bytes: self.rotate_bytes, age: self.rotate_age, keep: self.keep };
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let lock = process_lock::lock(&self.beside(".lock"), || {
+            format!("{} is in use by another process; stop it, or write to another file", self.path.display())
+        })?;
         let file = RotatingFile::open(&self.path, rotation).map_err(failed)?;
-        let cursor = self.cursor_file();
+        let cursor = CursorFile::new(self.beside(".cursor.json"));
         let position =
             cursor.load().map_err(|source| BuildError::Io { path: cursor.path().to_owned(), source })?;
         if let Some(position) = &position {
             context.begin_with(Start::At(position.next_slot));
         }
-        Ok(Node::Sink(Box::new(FileSink { options: self, file, cursor, position })))
+        Ok(Node::Sink(Box::new(FileSink { options: self, file, cursor, position, lock })))
     }
 }

@@ -1,7 +1,8 @@
 //! A file that starts over when it is large or old: `alerts.jsonl` is written to, `alerts.jsonl.1` is the one before,
 //! `alerts.jsonl.2` the one before that, up to the number that is kept.
 //!
-//! Lines are whole: what a crash or a full disk left of one is cut off before the next is written.
+//! Lines are whole: what a crash or a full disk left of one is cut off before the next is written. Somebody else may move
+//! or remove the file at any time: a new one is begun, with the lines that are nowhere else.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -32,6 +33,8 @@ pub(super) struct RotatingFile {
     file: File,
     /// Bytes of whole lines in it.
     length: u64,
+    /// Bytes of it that were durable at `path`.
+    synced: u64,
     /// When its first line was written.
     since: Option<Timestamp>,
     /// Whether there are lines that are not durable.
@@ -47,12 +50,10 @@ impl RotatingFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = open(path)?;
-        let length = whole_lines_bytes(&mut file)?;
-        file.set_len(length)?;
+        let (file, length) = open(path)?;
         let since = (length > 0).then(|| begun_at(&file));
         sync_folder(path)?;
-        Ok(Self { path: path.to_owned(), rotation, file, length, since, dirty: false })
+        Ok(Self { path: path.to_owned(), rotation, file, length, synced: length, since, dirty: false })
     }
 
     /// Adds lines.
@@ -76,15 +77,17 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Makes what was written durable.
+    /// Makes what was written durable, in a file that is at the path.
     ///
     /// # Errors
     /// If the disk refuses.
     pub(super) fn sync(&mut self) -> io::Result<()> {
-        if std::mem::take(&mut self.dirty) {
-            let synced = self.file.sync_data();
-            self.dirty = synced.is_err();
-            synced?;
+        if !self.is_in_place()? {
+            self.begin_anew()?;
+        }
+        if self.dirty {
+            self.file.sync_data()?;
+            (self.synced, self.dirty) = (self.length, false);
         }
         Ok(())
     }
@@ -95,20 +98,54 @@ impl RotatingFile {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        // From the oldest on, so that a crash in between loses none but the one that was to go.
-        match self.rotation.keep {
-            0 => fs::remove_file(&self.path)?,
-            keep => {
-                for number in (1..keep).rev() {
-                    rename_if_there(&self.numbered(number), &self.numbered(number + 1))?;
+        // A file that is not in place was taken away, or an earlier try came this far.
+        if self.is_in_place()? {
+            self.file.sync_data()?;
+            self.synced = self.length;
+            // From the oldest on, so that a crash in between loses none but the one that was to go.
+            match self.rotation.keep {
+                0 => fs::remove_file(&self.path)?,
+                keep => {
+                    for number in (1..keep).rev() {
+                        rename_if_there(&self.numbered(number), &self.numbered(number + 1))?;
+                    }
+                    fs::rename(&self.path, self.numbered(1))?;
                 }
-                fs::rename(&self.path, self.numbered(1))?;
             }
         }
-        self.file = open(&self.path)?;
-        (self.length, self.since, self.dirty) = (0, None, false);
-        sync_folder(&self.path)
+        self.begin_anew()
+    }
+
+    /// Whether the file that is open is the one at the path.
+    fn is_in_place(&self) -> io::Result<bool> {
+        match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            there => Ok(is_same(&there?, &self.file.metadata()?)),
+        }
+    }
+
+    /// Goes on with the file at the path. Lines that no durable file has go with it: a file that was moved keeps its own.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut left = Vec::new();
+        if is_removed(&self.file.metadata()?) {
+            self.file.seek(SeekFrom::Start(self.synced))?;
+            Read::by_ref(&mut self.file).take(self.length - self.synced).read_to_end(&mut left)?;
+        } else {
+            self.file.sync_data()?;
+        }
+        let (mut file, length) = open(&self.path)?;
+        if let Err(error) = file.write_all(&left) {
+            file.set_len(length)?;
+            return Err(error);
+        }
+        sync_folder(&self.path)?;
+        self.since = (length > 0).then(|| begun_at(&file)).or(self.since.filter(|_| !left.is_empty()));
+        (self.file, self.length, self.synced) = (file, length + left.len() as u64, length);
+        self.dirty = !left.is_empty();
+        Ok(())
     }
 
     fn numbered(&self, number: usize) -> PathBuf {
@@ -123,8 +160,35 @@ pub(super) fn numbered(path: &Path, number: usize) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).read(true).append(true).open(path)
+/// The file at `path`, and how many bytes of whole lines it has; the rest is cut off.
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+    let length = whole_lines_bytes(&mut file)?;
+    file.set_len(length)?;
+    Ok((file, length))
+}
+
+#[cfg(unix)]
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Elsewhere a file that is open stays where it is.
+#[cfg(not(unix))]
+fn is_same(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
+}
+
+/// Whether no name leads to the file any more.
+#[cfg(unix)]
+fn is_removed(file: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(file) == 0
+}
+
+#[cfg(not(unix))]
+fn is_removed(_: &fs::Metadata) -> bool {
+    false
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
@@ -218,6 +282,70 @@ mod tests {
         file.write(Timestamp(0), b"ab\n").expect("written");
         file.write(Timestamp(0), b"cd\n").expect("written");
         assert_eq!((text(&path).as_deref(), text(&numbered(&path, 1))), (Some("cd\n"), None));
+    }
+
+    #[test]
+    fn what_was_not_durable_in_a_file_that_was_removed_is_in_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/x.jsonl");
+        let mut file = RotatingFile::open(&path, rotation(1 << 20, 3)).expect("opened");
+        file.write(Timestamp(0), b"durable\n").expect("written");
+        file.sync().expect("synced");
+        file.write(Timestamp(0), b"not yet\n").expect("written");
+        fs::remove_dir_all(folder.path().join("deep")).expect("removed");
+        file.write(Timestamp(0), b"into nothing\n").expect("written");
+        file.sync().expect("synced");
+        assert_eq!(text(&path).as_deref(), Some("not yet\ninto nothing\n"));
+        file.write(Timestamp(0), b"next\n").expect("written");
+        assert_eq!(text(&path).as_deref(), Some("not yet\ninto nothing\nnext\n"));
+    }
+
+    #[test]
+    fn a_file_that_was_moved_keeps_its_lines_and_another_is_gone_on_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, away) = (folder.path().join("x.jsonl"), folder.path().join("away"));
+        let mut file = RotatingFile::open(&path, rotation(1 << 20, 3)).expect("opened");
+        file.write(Timestamp(0), b"1\n").expect("written");
+        fs::rename(&path, &away).expect("moved");
+        fs::write(&path, "another\ntorn").expect("written");
+        file.write(Timestamp(0), b"2\n").expect("written");
+        file.sync().expect("synced");
+        file.write(Timestamp(0), b"3\n").expect("written");
+        assert_eq!(text(&away).as_deref(), Some("1\n2\n"));
+        assert_eq!(text(&path).as_deref(), Some("another\n3\n"));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_when_it_is_to_start_over_moves_no_other() {
+        for keep in [0, 2] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("x.jsonl");
+            let mut file = RotatingFile::open(&path, rotation(4, keep)).expect("opened");
+            file.write(Timestamp(0), b"aa\n").expect("written");
+            file.write(Timestamp(0), b"bb\n").expect("written");
+            fs::remove_file(&path).expect("removed");
+            file.write(Timestamp(0), b"cc\n").expect("written");
+            assert_eq!(text(&path).as_deref(), Some("bb\ncc\n"), "what was never durable is kept");
+            assert_eq!(text(&numbered(&path, 1)).as_deref(), (keep > 0).then_some("aa\n"));
+            assert_eq!(text(&numbered(&path, 2)), None);
+        }
+    }
+
+    #[test]
+    fn a_try_to_start_over_that_failed_in_the_middle_is_gone_on_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.jsonl");
+        let mut file = RotatingFile::open(&path, rotation(3, 3)).expect("opened");
+        file.write(Timestamp(0), b"aa\n").expect("written");
+        // What a try leaves that could rename the file and not open the next one.
+        fs::rename(&path, numbered(&path, 1)).expect("renamed");
+        fs::create_dir(&path).expect("in the way");
+        file.write(Timestamp(0), b"bb\n").expect_err("a folder is in the way");
+        fs::remove_dir(&path).expect("removed");
+        file.write(Timestamp(0), b"bb\n").expect("written");
+        assert_eq!(text(&path).as_deref(), Some("bb\n"));
+        assert_eq!(text(&numbered(&path, 1)).as_deref(), Some("aa\n"));
+        assert_eq!(text(&numbered(&path, 2)), None);
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The task of a file.
 
+use std::fs::File;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,11 +31,12 @@ pub(super) struct FileSink {
     pub(super) file: RotatingFile,
     pub(super) cursor: CursorFile,
     pub(super) position: Option<Position>,
+    pub(super) lock: File,
 }
 
 impl Sink for FileSink {
     fn run(self: Box<Self>, inbox: Inbox, context: NodeContext) -> BoxFuture<'static, Result<(), NodeError>> {
-        let Self { options, file, cursor, position } = *self;
+        let Self { options, file, cursor, position, lock } = *self;
         let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
         let maker = LineMaker::new(&options.records, &options.filters, teller);
         let shell = Shell {
@@ -46,6 +48,7 @@ impl Sink for FileSink {
             cursor: Cursor::resume(position.as_ref()),
             stored: position,
             counters: Counters::default(),
+            _lock: lock,
         };
         Box::pin(shell.run(inbox))
     }
@@ -63,6 +66,8 @@ struct Shell {
     /// What the cursor's file says.
     stored: Option<Position>,
     counters: Counters,
+    /// No other process writes to the file.
+    _lock: File,
 }
 
 impl Shell {

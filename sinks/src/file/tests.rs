@@ -108,3 +108,24 @@ fn every_problem_is_named_at_once() {
     let named: Vec<_> = options.problems().into_iter().map(|problem| problem.option).collect();
     assert_eq!(named, ["path", "rotate_bytes", "rotate_age", "sync_interval", "keep"]);
 }
+
+#[tokio::test]
+async fn a_file_that_is_removed_is_begun_anew_and_no_other_process_may_write_to_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("blocks.jsonl");
+    let chain = Chain::generate(100, 140, 1);
+    let sink = start(&path, json!({"records": ["blocks"]}));
+    let other = options::<FileOptions>(&text(&path, json!({}))).build(&mut BuildContext::new());
+    let refused = other.err().expect("in use").to_string();
+    assert!(refused.contains("in use by another process") && refused.contains("blocks.jsonl"), "{refused}");
+    sink.send(vec![Item::Begin(100)]).await;
+    let slots = chain.slots();
+    let (first, rest) = slots.split_at(20);
+    sink.send(items(&chain).into_iter().take(20).collect()).await;
+    until("what was written", || block_slots(&path) == first).await;
+    until("a cursor", || sink.metric("delivery_next_slot") == Some((first[19] + 1) as f64)).await;
+    std::fs::remove_file(&path).expect("removed");
+    sink.send(items(&chain).into_iter().skip(20).collect()).await;
+    sink.end().await.expect("ended well");
+    assert_eq!(block_slots(&path), rest, "what was durable went with the file, the rest is in the next");
+}

@@ -3,12 +3,13 @@
 //! committed as they become whole, and the first one need not be the first to be.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sluice_stages::component::BuildError;
+use sluice_stages::process_lock;
 use sluice_stages::slot::Slot;
 
 use super::cells::KeyFormat;
@@ -93,16 +94,9 @@ impl Folder {
 }
 
 fn lock(root: &Path) -> Result<File, BuildError> {
-    let path = root.join(LOCK_FILE);
-    let file = File::options().create(true).append(true).open(&path).map_err(io_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(BuildError::Other(format!(
-            "{} is in use by another process; stop it, or write to another folder",
-            root.display()
-        ))),
-        Err(TryLockError::Error(source)) => Err(BuildError::Io { path, source }),
-    }
+    process_lock::lock(&root.join(LOCK_FILE), || {
+        format!("{} is in use by another process; stop it, or write to another folder", root.display())
+    })
 }
 
 /// A crash may have left files that were never published.

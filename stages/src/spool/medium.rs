@@ -1,11 +1,12 @@
 //! The folder of a spool: what can be done with its segments, and the real one.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::catalog::Segment;
 use crate::component::BuildError;
+use crate::process_lock;
 use crate::recording::format::IndexEntry;
 use crate::recording::reader::Index;
 
@@ -50,16 +51,10 @@ impl Folder {
             move |source| BuildError::Io { path, source }
         };
         fs::create_dir_all(root).map_err(io(root))?;
-        let path = root.join(LOCK_FILE);
-        let lock = File::options().create(true).append(true).open(&path).map_err(io(&path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(BuildError::Other(format!(
-                "{} is in use by another process; stop it, or spool to another folder",
-                root.display()
-            ))),
-            Err(TryLockError::Error(source)) => Err(BuildError::Io { path, source }),
-        }
+        let lock = process_lock::lock(&root.join(LOCK_FILE), || {
+            format!("{} is in use by another process; stop it, or spool to another folder", root.display())
+        })?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// The file of a segment.
