@@ -173,7 +173,7 @@ fn slot_of(item: &Item) -> Option<Slot> {
 }
 
 fn is_ping(update: &Update) -> bool {
-    matches!(update.frame.header.kind, Kind::Ping | Kind::Pong)
+    update.frame.header.kind.is_keepalive()
 }
 
 /// The endpoint of what came from one, and when.

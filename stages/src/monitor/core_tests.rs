@@ -1,7 +1,10 @@
 use super::super::observation::EdgeReading;
 use super::super::system::SystemReading;
 use super::*;
+use crate::alert::AlertState;
+use crate::alert_evaluator::AlertEvaluatorOptions;
 use crate::edge::EdgeSnapshot;
+use crate::silence::Silences;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -257,4 +260,64 @@ fn an_outage_is_no_trend_when_it_is_over() {
     let sample = last.expect("a sample");
     let of = [("of", "throughput_tx_per_second")];
     assert!(value(&sample, "trend_degradation", &of).expect("a trend") < 0.1);
+}
+
+/// A pipeline whose endpoints are connected and answer pings, and send nothing else after the second `last`.
+fn at_rest(at: u64, last: u64) -> Observation {
+    let mut seen = undisturbed(at.min(last));
+    seen.at = second(at);
+    if at > last {
+        seen.nodes.iter_mut().for_each(|node| node.deliveries.clear());
+    }
+    let kept_alive = ["ping", "pong"].map(|kind| ("source_updates_total", Arc::from(kind), 3.0 * at as f64));
+    seen.nodes[0].metrics.extend(kept_alive);
+    seen
+}
+
+/// The default rules that fire after a minute and a half of these.
+fn firing(observations: impl Fn(u64) -> Observation) -> Vec<String> {
+    let mut monitor = Monitor::new();
+    let mut evaluator = AlertEvaluatorOptions::default().evaluator(Silences::default());
+    for at in 0..90 {
+        evaluator.on_sample(&monitor.sample(&observations(at)), &mut Vec::new());
+    }
+    let firing = evaluator.active().filter(|alert| alert.state == AlertState::Firing);
+    firing.map(|alert| alert.rule.to_string()).collect()
+}
+
+#[test]
+fn a_chain_at_rest_is_a_quiet_stream_however_many_pings_are_answered() {
+    let rules = firing(|at| at_rest(at, 30));
+    assert!(rules.contains(&"quiet_stream".to_owned()), "{rules:?}");
+    assert!(!firing(|at| at_rest(at, 90)).contains(&"quiet_stream".to_owned()));
+}
+
+#[test]
+fn a_pipeline_that_starts_into_silence_is_told_of() {
+    let silent = |at| {
+        let mut seen = at_rest(at, 0);
+        for (_, label, value) in seen.nodes.iter_mut().flat_map(|node| &mut node.metrics) {
+            *value = if ["ping", "pong"].contains(&&**label) { *value } else { 0.0 };
+        }
+        // The endpoint's stream is open all the same.
+        seen.nodes[0].metrics.push(("endpoint_connected", Arc::from("ams/0"), 1.0));
+        seen.nodes.iter_mut().for_each(|node| node.passed = (0, 0));
+        seen
+    };
+    let rules = firing(silent);
+    assert!(rules.contains(&"quiet_stream".to_owned()), "{rules:?}");
+    assert!(!rules.contains(&"no_endpoint".to_owned()), "{rules:?}");
+}
+
+#[test]
+fn pings_are_neither_updates_nor_a_kind_of_them() {
+    let mut monitor = Monitor::new();
+    (0..60).for_each(|at| drop(monitor.sample(&at_rest(at, 20))));
+    let sample = monitor.sample(&at_rest(60, 20));
+    let window = ("window", "10s");
+    for labels in [&[window][..], &[window, ("endpoint", "ams")], &[window, ("kind", "transaction")]] {
+        assert_eq!(value(&sample, "updates_per_second", labels), Some(0.0), "{labels:?}");
+    }
+    assert_eq!(value(&sample, "updates_per_second", &[window, ("kind", "ping")]), None);
+    assert_eq!(value(&sample, "bytes_per_second", &[window]), Some(0.0));
 }

@@ -10,7 +10,7 @@
 //! | series | labels |
 //! | --- | --- |
 //! | `throughput_tx_per_second`, `throughput_blocks_per_second` | `window`; behind the commitment stage |
-//! | `updates_per_second`, `bytes_per_second` | `window`, and `kind` or `endpoint` |
+//! | `updates_per_second`, `bytes_per_second` | `window`, and `kind` or `endpoint`; pings and pongs are none |
 //! | `latency_ms` | `quantile`, `window`, `path`: `server_to_arrival` and `chain_to_arrival` (`endpoint`), `arrival_to_stage` (`node`), `arrival_to_commit` |
 //! | `error_rate` | `window`, and `cause`: `malformed`, `recovery`, `commit`, `proof` |
 //! | `slot_coverage`, `fork_rate`, `skip_rate`, `duplicate_rate` | `window` |

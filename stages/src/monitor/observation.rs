@@ -8,6 +8,7 @@ use super::system::SystemReading;
 use crate::component::Role;
 use crate::delivery::Delivery;
 use crate::edge::EdgeSnapshot;
+use crate::frame::Kind;
 use crate::slot::Timestamp;
 use crate::stage::{Label, Metric};
 use crate::watch::Watch;
@@ -104,12 +105,22 @@ impl Observation {
         commitment.next().or_else(|| self.nodes.iter().rev().find(|node| node.passed.0 > 0))
     }
 
+    /// What nodes show as `metric`, pings and pongs left out: a chain at rest whose servers answer sends nothing.
     fn values(&self, metric: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, f64)> {
+        let by_kind = metric == "source_updates_total";
         self.nodes.iter().flat_map(move |node| {
-            let metrics = node.metrics.iter().filter(move |(name, ..)| *name == metric);
+            let metrics = node
+                .metrics
+                .iter()
+                .filter(move |(name, label, _)| *name == metric && !(by_kind && is_keepalive(label)));
             metrics.map(|(_, label, value)| (&node.name, label, *value))
         })
     }
+}
+
+/// Whether a value of the label `kind` names messages with which nothing comes in.
+fn is_keepalive(kind: &str) -> bool {
+    Kind::ALL.iter().any(|known| known.is_keepalive() && known.name() == kind)
 }
 
 /// Looks at a pipeline again and again.
