@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::alert::AlertItem;
 use crate::batch::{Batch, Echo, EndpointId, Item, Lane, Session, Update};
 use crate::block::Part;
-use crate::frame::{Kind, SlotStatus};
+use crate::frame::SlotStatus;
 use crate::sample::Sample;
 use crate::slot::{Slot, Timestamp};
 
