@@ -24,6 +24,7 @@ mod options;
 mod rule;
 mod shell;
 mod state;
+mod unmeasured;
 
 #[cfg(doc)]
 use crate::alert::AlertItem;

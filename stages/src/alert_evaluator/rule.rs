@@ -58,7 +58,7 @@ pub struct RuleOptions {
     /// Whether the rule is evaluated. Default true; false switches a default rule off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// The metric that it reads, e.g. `error_rate`.
+    /// The metric that it reads, e.g. `error_rate`; one that the monitor before it measures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
     /// Which series of the metric, e.g. `['quantile="p99"', 'window="1m"']`. Default all of them; each has an alert of its

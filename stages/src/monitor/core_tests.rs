@@ -321,3 +321,44 @@ fn pings_are_neither_updates_nor_a_kind_of_them() {
     assert_eq!(value(&sample, "updates_per_second", &[window, ("kind", "ping")]), None);
     assert_eq!(value(&sample, "bytes_per_second", &[window]), Some(0.0));
 }
+
+/// A pipeline of which everything is measured, with a throughput that falls in the second 2,000.
+fn everything(at: u64) -> Observation {
+    let mut seen = undisturbed(at);
+    let count = at as f64;
+    seen.nodes[1].metrics.extend([
+        ("ledger_gaps_total", Arc::from(""), count),
+        ("ledger_owed_slots", Arc::from(""), 1.0),
+        ("ledger_open_slots", Arc::from(""), 1.0),
+        ("first_updates_total", Arc::from("ams/0"), count),
+        ("duplicate_updates_total", Arc::from("ams/1"), count),
+    ]);
+    seen.nodes[2].metrics.extend([
+        ("holes", Arc::from(""), 0.0),
+        ("recovery_in_flight", Arc::from(""), 1.0),
+        ("recovered_slots_total", Arc::from("rpc"), count),
+    ]);
+    seen.nodes[3].metrics.push(("held_blocks", Arc::from(""), 1.0));
+    seen.nodes[3].passed.1 = 100 * at.min(2_000) + 50 * at.saturating_sub(2_000);
+    seen.system.network_bytes = Some((at, at));
+    seen.system.written_bytes = Some(at);
+    seen
+}
+
+#[test]
+fn the_table_of_series_holds_what_is_measured_and_nothing_else() {
+    let mut monitor = Monitor::new();
+    let mut found: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+    for reading in (0..2_400).flat_map(|at| monitor.sample(&everything(at)).readings) {
+        let labels = found.entry(reading.metric.to_string()).or_default();
+        labels.extend(reading.labels.keys().map(ToString::to_string));
+    }
+    let table: BTreeMap<_, _> = super::super::SERIES
+        .iter()
+        .map(|series| {
+            (series.metric.to_owned(), series.labels.iter().map(|label| (*label).to_owned()).collect())
+        })
+        .collect();
+    assert_eq!(found, table);
+    assert!(super::super::SERIES.is_sorted_by(|first, second| first.metric < second.metric));
+}

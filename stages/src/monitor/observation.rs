@@ -179,13 +179,24 @@ fn edges(watch: &Watch) -> Vec<EdgeReading> {
     watch.edge_views().iter().map(reading).collect()
 }
 
-/// The folders that sinks write to, by their option `path`.
-pub(super) fn folders(watch: &Watch) -> Vec<PathBuf> {
-    let nodes = watch.configuration()["nodes"].as_array().cloned().unwrap_or_default();
-    let sinks = nodes.iter().filter(|node| node["section"] == "sinks");
-    let mut folders: Vec<PathBuf> =
-        sinks.filter_map(|node| node["options"]["path"].as_str()).map(PathBuf::from).collect();
-    folders.sort();
-    folders.dedup();
-    folders
+/// The files and folders that nodes write to, each once: output, spool, recordings, history, and what outlives a restart.
+pub(super) fn places(watch: &Watch) -> Vec<PathBuf> {
+    let mut places = watch.claims().to_vec();
+    places.sort();
+    places.dedup();
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Watched;
+
+    #[test]
+    fn the_disk_under_each_place_that_a_node_writes_to_is_looked_at_once() {
+        let claims = ["spool", "out", "state/alerts.json", "out"].map(PathBuf::from).to_vec();
+        let watch = Watch::new(Watched { claims, ..Watched::default() });
+        let expected = ["out", "spool", "state/alerts.json"].map(PathBuf::from);
+        assert_eq!(places(&watch), expected);
+    }
 }
