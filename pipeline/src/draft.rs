@@ -5,11 +5,12 @@ use std::path::{Component as PathPart, Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use sluice_config::diagnostic::{Code, Diagnostic, Span, quote};
-use sluice_config::document::{Document, Input, NodeTable, OptionTable};
+use sluice_config::document::{Document, Input, NodeTable, OptionTable, Replaced};
 use sluice_config::graph::{Gives, GraphNode, Takes};
 use sluice_config::options::{self, locate, without_values};
 use sluice_config::settings::Settings;
 use sluice_config::spelling::suggest;
+use sluice_stages::component::Problem;
 use sluice_stages::edge::{EdgeConfig, WhenFull};
 
 use crate::kinds::{AnyOptions, Kind};
@@ -146,7 +147,7 @@ impl Checker<'_> {
             read.options
         });
         for problem in options.iter().flat_map(|options| options.problems()) {
-            self.problem(&title, table, &problem);
+            self.found.push(invalid_value(&title, table, &problem, &self.document.replaced));
         }
         let (takes, gives) = kind.map_or((Takes::Any, Gives::Unknown), |kind| (kind.takes(), kind.gives()));
         let graph = GraphNode::new(table, takes, gives);
@@ -180,14 +181,6 @@ impl Checker<'_> {
             return None;
         }
         Some(kind)
-    }
-
-    fn problem(&mut self, title: &str, table: &NodeTable<'_>, problem: &sluice_stages::component::Problem) {
-        let span = locate(&table.options, &problem.option);
-        let message = format!("the value of {} of {title} can't be used", quote(&problem.option));
-        let label = without_values(&problem.message, &span, &self.document.replaced);
-        let help = without_values(&problem.help, &span, &self.document.replaced);
-        self.found.push(Diagnostic::error(Code::InvalidValue, message).at(span, label).help(help));
     }
 
     fn edges(&mut self, title: &str, table: &NodeTable<'_>) -> Vec<DraftEdge> {
@@ -240,6 +233,20 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// What is wrong with a value of the node that messages call `title`.
+pub(crate) fn invalid_value(
+    title: &str,
+    table: &NodeTable<'_>,
+    problem: &Problem,
+    replaced: &[Replaced],
+) -> Diagnostic {
+    let span = locate(&table.options, &problem.option);
+    let message = format!("the value of {} of {title} can't be used", quote(&problem.option));
+    let label = without_values(&problem.message, &span, replaced);
+    let help = without_values(&problem.help, &span, replaced);
+    Diagnostic::error(Code::InvalidValue, message).at(span, label).help(help)
 }
 
 fn list_of<'a>(words: impl Iterator<Item = &'a str>) -> String {

@@ -4,6 +4,7 @@ pub mod commands;
 mod draft;
 pub mod kinds;
 pub mod layers;
+mod measured;
 pub mod open_files;
 pub mod origins;
 pub mod overrides;

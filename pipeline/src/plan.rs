@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sluice_config::diagnostic::{Code, Diagnostic, Diagnostics, Source, Sources, quote};
 use sluice_config::document::{self, Document};
@@ -23,6 +23,7 @@ use sluice_stages::edge::EdgeConfig;
 use crate::draft::{Checker, Draft};
 use crate::kinds::{AnyOptions, KINDS, Kind, StagesOf};
 use crate::layers::{self, Environment, Settled};
+use crate::measured;
 use crate::origins::Origins;
 use crate::rules;
 
@@ -107,6 +108,11 @@ impl Plan {
         serde_json::json!({ "pipeline": self.settings, "nodes": nodes })
     }
 
+    /// Files and folders that its nodes keep to themselves.
+    pub fn claims(&self) -> Vec<PathBuf> {
+        self.nodes.iter().flat_map(|node| node.options.claims()).collect()
+    }
+
     /// Checks `text` against a table of kinds of one's own.
     ///
     /// # Errors
@@ -158,6 +164,7 @@ fn connected(
     let graph_nodes: Vec<_> = drafts.iter().map(|draft| draft.graph.clone()).collect();
     let graph = Graph::connect(&graph_nodes, &StagesOf(kinds), found);
     rules::check(&drafts, &graph, found);
+    measured::check(&drafts, document, &graph, found);
     Some((settings?, assemble(drafts, &graph)?))
 }
 

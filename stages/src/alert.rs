@@ -70,7 +70,7 @@ pub struct Alert {
     pub metric: Arc<str>,
     /// The series' labels and the rule's own.
     pub labels: Labels,
-    /// What the series showed last.
+    /// What the series showed last; 0 if it was never there.
     pub value: f64,
     /// What it is compared with.
     pub threshold: f64,
@@ -132,6 +132,9 @@ impl Notice {
 pub enum AlertItem {
     /// An alert changed its state, or what suppresses it: for the history and the API.
     Changed(Alert),
+    /// A firing alert whose value or message is another one while its state is the same, at most once a second: for those
+    /// who show what is now. It is no part of the history, and nobody is told.
+    Measured(Alert),
     /// People are to be told: for the channels.
     Notice(Notice),
 }
@@ -141,7 +144,7 @@ impl AlertItem {
     pub fn size_bytes(&self) -> usize {
         const LABELS_BYTES: usize = 512;
         let alerts = match self {
-            Self::Changed(_) => 1,
+            Self::Changed(_) | Self::Measured(_) => 1,
             Self::Notice(notice) => notice.alerts.len(),
         };
         alerts * (size_of::<Alert>() + LABELS_BYTES)

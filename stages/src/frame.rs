@@ -78,6 +78,11 @@ impl Kind {
         }
     }
 
+    /// Whether it says only that the connection lives: a ping or a pong. Nothing of the chain has come in with it.
+    pub fn is_keepalive(self) -> bool {
+        matches!(self, Self::Ping | Self::Pong)
+    }
+
     fn from_field(number: u32) -> Option<Self> {
         Some(match number {
             2 => Self::Account,

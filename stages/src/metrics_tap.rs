@@ -98,6 +98,6 @@ impl Stage for MetricsTap {
         show(Metric::new("tap_blocks_total", self.blocks));
         show(Metric::new("tap_transactions_total", self.transactions));
         show(Metric::new("tap_gaps_total", self.gaps));
-        show(Metric::new("tap_highest_slot", self.highest_slot));
+        Metric::slot("tap_highest_slot", self.highest_slot).into_iter().for_each(show);
     }
 }

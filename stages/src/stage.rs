@@ -121,6 +121,12 @@ impl Metric {
         Self { name, label: None, value: value as f64 }
     }
 
+    /// A slot without a label of its own; none while it is 0, which stands for a slot that is not known yet. Whoever takes
+    /// differences of slots would take that for one at the chain's begin.
+    pub fn slot(name: &'static str, slot: Slot) -> Option<Self> {
+        (slot > 0).then(|| Self::new(name, slot))
+    }
+
     /// The same with a label.
     pub fn with(self, key: &'static str, label: impl Into<Label>) -> Self {
         Self { label: Some((key, label.into())), ..self }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use crate::alert::AlertItem;
 use crate::batch::{Batch, Echo, EndpointId, Item, Lane, Session, Update};
 use crate::block::Part;
-use crate::frame::{Kind, SlotStatus};
+use crate::frame::SlotStatus;
 use crate::sample::Sample;
 use crate::slot::{Slot, Timestamp};
 
@@ -173,7 +173,7 @@ fn slot_of(item: &Item) -> Option<Slot> {
 }
 
 fn is_ping(update: &Update) -> bool {
-    matches!(update.frame.header.kind, Kind::Ping | Kind::Pong)
+    update.frame.header.kind.is_keepalive()
 }
 
 /// The endpoint of what came from one, and when.

@@ -556,3 +556,17 @@ proptest! {
         is_plan_or_diagnostics(&format!("{}{insert}{}", &WHOLE[..end], &WHOLE[end..]))?;
     }
 }
+
+#[test]
+fn what_any_node_writes_to_is_claimed() {
+    let text = "[sources.meter]\ntype = \"monitor\"\n\
+        [stages.alerts]\ntype = \"alert_evaluator\"\ninputs = [\"meter\"]\nstate_file = \"state/alerts.json\"\n\
+        [sources.ams]\ntype = \"yellowstone\"\nurl = \"http://127.0.0.1:9\"\n\
+        [stages.wal]\ntype = \"spool\"\ninputs = [\"ams\"]\npath = \"spool\"\n\
+        [sinks.none]\ntype = \"discard\"\ninputs = [\"wal\"]\n\
+        [sinks.hook]\ntype = \"webhook\"\ninputs = [\"alerts\"]\nurl = \"http://127.0.0.1:9\"\nstate_path = \"hook\"\n";
+    let plan = Plan::parse("p.toml", text, &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let mut claims = plan.claims();
+    claims.sort();
+    assert_eq!(claims, ["hook", "spool", "state/alerts.json"].map(PathBuf::from));
+}

@@ -82,7 +82,7 @@ pub struct Running {
 /// If a node can't be made; nothing has been started then.
 pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
     let limit_bytes = plan.settings.memory_limit;
-    let (pipeline, configuration) = (plan.settings.name.clone(), plan.resolved());
+    let (pipeline, configuration, claims) = (plan.settings.name.clone(), plan.resolved(), plan.claims());
     let Built { nodes, edges, endpoints } = build::build(plan)?;
     let budget = Budget::new(limit_bytes - bound_windows(&endpoints, limit_bytes));
     let view = |node: &BuiltNode| NodeView {
@@ -95,6 +95,7 @@ pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
     let watched = Watched {
         pipeline,
         configuration,
+        claims,
         nodes: nodes.iter().map(view).collect(),
         edges,
         endpoints,

@@ -119,7 +119,7 @@ fn entry(item: Item, now: Timestamp) -> Option<Entry> {
         Item::Sample(sample) => Some(Entry::Sample(sample)),
         Item::Alert(alert) => match &*alert {
             AlertItem::Changed(alert) => Some(Entry::Changed(alert.clone(), now)),
-            AlertItem::Notice(_) => None,
+            AlertItem::Measured(_) | AlertItem::Notice(_) => None,
         },
         _ => None,
     }

@@ -223,8 +223,9 @@ impl Shell {
                     add(&self.counters.held_back, 1);
                 }
             }
-            (AlertLane::Notices(_), AlertItem::Changed(_)) | (AlertLane::Intake(_), AlertItem::Notice(_)) => {
-            }
+            (_, AlertItem::Measured(_))
+            | (AlertLane::Notices(_), AlertItem::Changed(_))
+            | (AlertLane::Intake(_), AlertItem::Notice(_)) => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::evaluator::{Evaluation, Evaluator};
 use super::grouping::{Dispatcher, Muted, Policy};
 use super::inhibition::{InhibitOptions, inhibitor};
+use super::measured::Shown;
 use super::rule::Rule;
 use super::state::Saved;
 use crate::alert::{Alert, AlertItem, AlertState, Severity};
@@ -27,6 +28,7 @@ pub struct AlertEvaluator {
     inhibit: Vec<InhibitOptions>,
     silences: Silences,
     stale_after: Duration,
+    shown: Shown,
     /// When something was measured last; the first call counts.
     measured_at: Option<Timestamp>,
     evaluated_at: Timestamp,
@@ -51,6 +53,7 @@ impl AlertEvaluator {
             inhibit,
             silences,
             stale_after,
+            shown: Shown::default(),
             measured_at: None,
             evaluated_at: Timestamp(0),
             notices: 0,
@@ -122,13 +125,18 @@ impl AlertEvaluator {
     /// Goes on with what was saved.
     pub(super) fn restore(&mut self, saved: Saved, now: Timestamp, out: &mut Vec<AlertItem>) {
         self.silences.restore(saved.silences, now);
-        self.dispatcher.restore(saved.book, now);
-        for gone in self.evaluator.restore(saved.active, saved.saved_at, now) {
+        let all_gone = self.evaluator.restore(saved.active, saved.saved_at, now);
+        let active: Vec<&Alert> = self.evaluator.active().collect();
+        let current = |alert: &Alert| active.iter().copied().find(|one| one.fingerprint == alert.fingerprint);
+        self.dispatcher.restore(saved.book, now, current);
+        for gone in all_gone {
             self.dispatcher.insert(gone.clone(), now);
             out.push(AlertItem::Changed(gone));
         }
-        let active = self.evaluator.active().cloned().map(AlertItem::Changed);
-        out.extend(active);
+        let active: Vec<Alert> = self.evaluator.active().cloned().collect();
+        // They are given out here, so none of them is due.
+        self.shown.due(now, active.iter(), &active);
+        out.extend(active.into_iter().map(AlertItem::Changed));
     }
 
     fn evaluate(&mut self, sample: &Sample, out: &mut Vec<AlertItem>) {
@@ -142,7 +150,10 @@ impl AlertEvaluator {
             self.dispatcher.insert(alert.clone(), sample.at);
         }
         self.changes += changed.len() as u64;
+        let firing = self.evaluator.active().filter(|alert| alert.state == AlertState::Firing);
+        let measured = self.shown.due(sample.at, firing, &changed);
         out.extend(changed.into_iter().map(AlertItem::Changed));
+        out.extend(measured.into_iter().map(AlertItem::Measured));
     }
 
     /// Notes at each firing alert what keeps it from being told; one for which that is new has changed.

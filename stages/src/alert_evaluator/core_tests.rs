@@ -45,6 +45,7 @@ fn run(
                     let muted = if alert.suppressed_by.is_some() { " muted" } else { "" };
                     changes.push((at, format!("{}:{:?}{muted}", alert.rule, alert.state)));
                 }
+                AlertItem::Measured(alert) => panic!("{alert:?} has the value that it had"),
             }
         }
     }
@@ -120,9 +121,81 @@ fn when_nothing_is_measured_any_more_rules_learn_it() {
     }
     let resolved = out.iter().find_map(|item| match item {
         AlertItem::Changed(alert) => alert.resolved_at,
-        AlertItem::Notice(_) => None,
+        AlertItem::Measured(_) | AlertItem::Notice(_) => None,
     });
     assert_eq!(resolved, Some(second(29)), "ten seconds after the last sample");
+}
+
+/// What is given out of alerts of the rule `lag` while it has these values, one each `millis`: with the sample's number.
+fn shown(values: &[f64], millis: u64) -> Vec<(usize, &'static str, f64)> {
+    let mut evaluator = evaluator("", &Silences::default());
+    let mut shown = Vec::new();
+    for (number, value) in values.iter().enumerate() {
+        let mut out = Vec::new();
+        let at = Timestamp(number as u64 * millis * 1_000);
+        evaluator.on_sample(&Sample { at, readings: vec![Reading::new("lag", *value)] }, &mut out);
+        shown.extend(out.into_iter().map(|item| match item {
+            AlertItem::Changed(alert) => (number, "changed", alert.value),
+            AlertItem::Measured(alert) => (number, "measured", alert.value),
+            AlertItem::Notice(notice) => panic!("{notice:?} at a sample"),
+        }));
+    }
+    shown
+}
+
+#[test]
+fn a_firing_alert_is_given_out_again_when_it_has_another_value() {
+    let expected = [(1, "changed", 6.0), (3, "measured", 50.0), (5, "measured", 7.0), (6, "changed", 1.0)];
+    assert_eq!(shown(&[1.0, 6.0, 6.0, 50.0, 50.0, 7.0, 1.0, 2.0], 1_000), expected);
+}
+
+#[test]
+fn an_alert_is_given_out_again_at_most_once_a_second() {
+    let values: Vec<f64> = (10..20).map(f64::from).collect();
+    let measured = [(0, "changed", 10.0), (4, "measured", 14.0), (8, "measured", 18.0)];
+    assert_eq!(shown(&values, 250), measured);
+}
+
+#[test]
+fn what_people_are_told_after_a_restart_is_as_bad_as_the_rule_says_now() {
+    let mut before = evaluator("", &Silences::default());
+    run(&mut before, 0..5, |_| vec!["lag"]);
+    let saved = before.unsaved(second(5)).expect("alerts have changed");
+    let rules = "default_rules = false\ngroup_by = ['severity']\n[rules.lag]\nmetric = 'lag'\nthreshold = 5\nseverity = 'critical'";
+    let options: AlertEvaluatorOptions = toml::from_str(rules).expect("options");
+    let mut after = options.evaluator(Silences::default());
+    let mut out = Vec::new();
+    after.restore(saved, second(6), &mut out);
+    // Nothing is measured yet.
+    after.on_tick(second(60), &mut out);
+    let told: Vec<_> = out
+        .iter()
+        .filter_map(|item| match item {
+            AlertItem::Notice(notice) => Some((notice.alerts.len(), notice.severity())),
+            AlertItem::Changed(_) | AlertItem::Measured(_) => None,
+        })
+        .collect();
+    assert_eq!(told, [(1, Severity::Critical)]);
+}
+
+#[test]
+fn the_end_of_an_alert_that_its_rule_makes_no_more_is_told() {
+    let mut before = evaluator("", &Silences::default());
+    run(&mut before, 0..30, |_| vec!["lag"]);
+    let saved = before.unsaved(second(30)).expect("alerts have changed");
+    let rules = "default_rules = false\n[rules.lag]\nmetric = 'lag'\nthreshold = 5\non_no_data = 'keep'\nlabels = { team = 'b' }";
+    let options: AlertEvaluatorOptions = toml::from_str(rules).expect("options");
+    let mut after = options.evaluator(Silences::default());
+    let mut out = Vec::new();
+    after.restore(saved, second(31), &mut out);
+    let over = |item: &AlertItem| match item {
+        AlertItem::Changed(alert) => alert.state == AlertState::Resolved,
+        AlertItem::Measured(_) | AlertItem::Notice(_) => false,
+    };
+    assert!(out.len() == 1 && over(&out[0]), "{out:?}");
+    let (notices, _) = run(&mut after, 32..400, |_| vec![]);
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].1, "lag:Resolved");
 }
 
 /// A rule, and the metric, the labels and the value that are wrong by it, and how bad that is.
@@ -174,7 +247,7 @@ fn told_of(wrong: &[&str]) -> Vec<(String, Severity)> {
     }
     let notice = |item: AlertItem| match item {
         AlertItem::Notice(notice) => Some((notice.alerts[0].rule.to_string(), notice.severity())),
-        AlertItem::Changed(_) => None,
+        AlertItem::Changed(_) | AlertItem::Measured(_) => None,
     };
     let mut told: Vec<_> = out.into_iter().filter_map(notice).collect();
     told.sort();

@@ -5,15 +5,15 @@
 //! there; a firing one goes on for `keep_firing_for`, which begins anew when the condition returns. Beyond Prometheus:
 //! `clear_when` (hysteresis) and `on_no_data`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{OnNoData, Rule, fingerprint};
+use super::rule::{Cause, OnNoData, Rule, fingerprint};
 use crate::alert::{Alert, AlertState};
-use crate::sample::{Labels, Sample};
+use crate::sample::{Labels, Reading, Sample};
 use crate::slot::Timestamp;
 
 /// Most alerts of one rule: a rule that rings for more series than this says nothing that one of them does not say.
@@ -26,10 +26,16 @@ const OUTAGE_TOLERANCE: Duration = Duration::from_secs(3_600);
 /// An alert while it is pending or firing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Active {
-    /// As it was told last.
+    /// As it is now.
     pub(super) alert: Alert,
     /// When its condition was gone while it fired on.
     pub(super) kept_since: Option<Timestamp>,
+    /// The labels of its series; none if it is about there being no series at all.
+    #[serde(default)]
+    series: Option<Labels>,
+    /// The sentence of the last time at which it was wrong.
+    #[serde(default)]
+    was: Arc<str>,
 }
 
 /// What one evaluation found.
@@ -43,8 +49,8 @@ pub(super) struct Evaluation {
 #[derive(Debug, Default)]
 struct RuleState {
     active: BTreeMap<Labels, Active>,
-    /// Series that were there once; kept only where their absence matters.
-    known: BTreeSet<Labels>,
+    /// Series that were there once, by the labels of their alerts; kept only where their absence matters.
+    known: BTreeMap<Labels, Labels>,
 }
 
 /// The state of all rules.
@@ -73,7 +79,7 @@ impl Evaluator {
                 self.failures += 1;
                 continue;
             };
-            self.beyond_limit += state.evaluate(rule, sample.at, measured, grace, &mut evaluation);
+            self.beyond_limit += state.evaluate(rule, sample.at, &measured, grace, &mut evaluation);
         }
         evaluation
     }
@@ -94,28 +100,22 @@ impl Evaluator {
         self.rules.iter().flat_map(|(_, state)| state.active.values()).cloned().collect()
     }
 
-    /// Takes in what was saved at `saved_at`. Alerts of rules that are gone are over: they are returned, resolved.
+    /// Takes in what was saved at `saved_at`. Alerts that no rule can make any more are over: they are returned, resolved.
     pub(super) fn restore(&mut self, saved: Vec<Active>, saved_at: Timestamp, now: Timestamp) -> Vec<Alert> {
         self.restored_at = Some(now);
         let outage = now.since(saved_at);
         let mut gone = Vec::new();
         for mut active in saved {
-            let rule = self.rules.iter_mut().find(|(rule, _)| rule.name == active.alert.rule);
-            let is_pending = active.alert.state == AlertState::Pending;
-            match rule {
-                None if !is_pending => {
-                    gone.push(resolved(active.alert, "there is no such rule any more", now))
-                }
-                None => {}
-                Some(_) if is_pending && outage > OUTAGE_TOLERANCE => {}
-                Some((_, state)) => {
-                    if is_pending {
-                        // Nobody looked meanwhile, so that time does not count.
-                        active.alert.active_at = active.alert.active_at.after(outage);
-                    }
-                    state.active.insert(active.alert.labels.clone(), active);
-                }
+            if active.was.is_empty() {
+                active.was = Arc::clone(&active.alert.message);
             }
+            let rule = self.rules.iter_mut().find(|(rule, _)| rule.name == active.alert.rule);
+            let ended = match rule {
+                None => Some((active, "there is no such rule any more")),
+                Some((rule, state)) => state.restore(rule, active, outage),
+            };
+            let ended = ended.filter(|(active, _)| active.alert.state == AlertState::Firing);
+            gone.extend(ended.map(|(active, why)| active.resolved(why, now)));
         }
         gone
     }
@@ -131,11 +131,11 @@ impl Evaluator {
     }
 }
 
-/// The values of the series that a rule reads, by the labels of their alerts; `None` if two have the same labels.
-fn measure(rule: &Rule, sample: &Sample) -> Option<BTreeMap<Labels, f64>> {
+/// The series that a rule reads, by the labels of their alerts; `None` if two have the same labels.
+fn measure<'s>(rule: &Rule, sample: &'s Sample) -> Option<BTreeMap<Labels, &'s Reading>> {
     let mut measured = BTreeMap::new();
     for reading in sample.readings.iter().filter(|reading| rule.reads(reading)) {
-        if measured.insert(rule.labels_for(&reading.labels), reading.value).is_some() {
+        if measured.insert(rule.labels_for(&reading.labels), reading).is_some() {
             return None;
         }
     }
@@ -148,91 +148,158 @@ impl RuleState {
         &mut self,
         rule: &Rule,
         at: Timestamp,
-        measured: BTreeMap<Labels, f64>,
+        measured: &BTreeMap<Labels, &Reading>,
         grace: bool,
         evaluation: &mut Evaluation,
     ) -> u64 {
         let mut left_out = 0;
-        for (labels, value) in self.wrong(rule, &measured) {
-            if let Some(active) = self.active.get_mut(&labels) {
-                active.alert.value = value;
-                active.alert.message = rule.describe(&labels, value);
-                active.kept_since = None;
-            } else if self.active.len() < ALERTS_PER_RULE {
-                let active = Active { alert: pending(rule, &labels, value, at), kept_since: None };
-                self.active.insert(labels.clone(), active);
-            } else {
+        let causes = self.causes(rule, measured);
+        for (labels, cause) in &causes {
+            if !self.active.contains_key(labels) && self.active.len() >= ALERTS_PER_RULE {
                 left_out += 1;
                 continue;
             }
-            if let Some(active) = self.active.get_mut(&labels) {
-                active.hold(rule, at, evaluation);
-            }
+            let series =
+                measured.get(labels).map(|reading| &reading.labels).or_else(|| self.known.get(labels));
+            let new = || Active::new(rule, labels, series.cloned(), at);
+            let active = self.active.entry(labels.clone()).or_insert_with(new);
+            active.show(rule, *cause);
+            active.hold(rule, at, evaluation);
         }
-        self.let_go(rule, at, &measured, grace, evaluation);
+        self.let_go(rule, at, measured, &causes, grace, evaluation);
         if rule.on_no_data == OnNoData::Fire {
-            let room = ALERTS_PER_RULE.saturating_sub(self.known.len());
-            let new: Vec<_> =
-                measured.into_keys().filter(|labels| !self.known.contains(labels)).take(room).collect();
-            self.known.extend(new);
+            for (labels, reading) in measured {
+                self.learn(labels, &reading.labels);
+            }
         }
         left_out
     }
 
-    /// The labels for which the condition holds now, with the value.
-    fn wrong(&self, rule: &Rule, measured: &BTreeMap<Labels, f64>) -> Vec<(Labels, f64)> {
+    fn learn(&mut self, labels: &Labels, series: &Labels) {
+        if self.known.len() < ALERTS_PER_RULE && !self.known.contains_key(labels) {
+            self.known.insert(labels.clone(), series.clone());
+        }
+    }
+
+    /// Why which alerts go on or begin now, by their labels.
+    fn causes(&self, rule: &Rule, measured: &BTreeMap<Labels, &Reading>) -> BTreeMap<Labels, Cause> {
         let firing = |labels: &Labels| {
             self.active.get(labels).is_some_and(|active| active.alert.state == AlertState::Firing)
         };
-        let is_wrong = |(labels, value): &(&Labels, &f64)| rule.is_wrong(**value, firing(labels));
-        let mut wrong: Vec<_> =
-            measured.iter().filter(is_wrong).map(|(labels, value)| (labels.clone(), *value)).collect();
+        let cause = |(labels, reading): (&Labels, &&Reading)| {
+            Some((labels.clone(), rule.judge(reading.value, firing(labels))?))
+        };
+        let mut causes: BTreeMap<_, _> = measured.iter().filter_map(cause).collect();
         if rule.on_no_data == OnNoData::Fire {
-            let last = |labels: &Labels| self.active.get(labels).map_or(0.0, |active| active.alert.value);
-            let absent = self.known.iter().filter(|labels| !measured.contains_key(*labels));
-            wrong.extend(absent.map(|labels| (labels.clone(), last(labels))));
+            let absent = self.known.keys().filter(|labels| !measured.contains_key(*labels));
+            causes.extend(absent.map(|labels| (labels.clone(), Cause::Absent)));
             if self.known.is_empty() && measured.is_empty() {
-                wrong.push((rule.labels.clone(), 0.0));
+                causes.insert(rule.labels.clone(), Cause::Absent);
             }
         }
-        wrong
+        causes
     }
 
-    /// Ends what is no longer wrong, or keeps it firing for a while.
+    /// Ends what has no cause any more, or keeps it firing for a while.
     fn let_go(
         &mut self,
         rule: &Rule,
         at: Timestamp,
-        measured: &BTreeMap<Labels, f64>,
+        measured: &BTreeMap<Labels, &Reading>,
+        causes: &BTreeMap<Labels, Cause>,
         grace: bool,
         evaluation: &mut Evaluation,
     ) {
-        let wrong: BTreeSet<Labels> =
-            self.wrong(rule, measured).into_iter().map(|(labels, _)| labels).collect();
         self.active.retain(|labels, active| {
-            if wrong.contains(labels) {
+            if causes.contains_key(labels) {
                 return true;
             }
-            let is_absent = !measured.contains_key(labels);
-            if is_absent && (grace || rule.on_no_data == OnNoData::Keep) {
+            let value = measured.get(labels).map(|reading| reading.value);
+            if value.is_none() && (grace || rule.on_no_data == OnNoData::Keep) {
                 return true;
             }
-            if let Some(value) = measured.get(labels) {
-                active.alert.value = *value;
-            }
+            active.alert.value = value.unwrap_or(active.alert.value);
+            let why = rule.describe_end(value);
             let keeps = active.alert.state == AlertState::Firing
                 && at.since(*active.kept_since.get_or_insert(at)) < rule.keep_firing_for;
-            if !keeps {
-                let why = rule.describe_end(measured.get(labels).copied());
-                evaluation.changed.push(resolved(active.alert.clone(), &why, at));
+            if keeps {
+                active.alert.message = format!("no longer: {why}; it was: {}", active.was).into();
+            } else {
+                evaluation.changed.push(active.clone().resolved(&why, at));
             }
             keeps
         });
     }
+
+    /// Takes in an alert of a run that ended `outage` ago, as the rule has it now. Returns it, and why, if it is over.
+    fn restore(
+        &mut self,
+        rule: &Rule,
+        mut active: Active,
+        outage: Duration,
+    ) -> Option<(Active, &'static str)> {
+        let alert = &mut active.alert;
+        let is_pending = alert.state == AlertState::Pending;
+        if is_pending && outage > OUTAGE_TOLERANCE {
+            return None;
+        }
+        if alert.metric != rule.metric {
+            return Some((active, "its rule reads another metric now"));
+        }
+        if active.series.is_none() && alert.labels != rule.labels {
+            // An older state file does not tell which of the labels are the series'.
+            active.series = Some(alert.labels.clone());
+        }
+        if !rule.makes(&alert.labels, active.series.as_ref()) {
+            return Some((active, "its rule makes no alert with these labels any more"));
+        }
+        if is_pending {
+            // Nobody looked meanwhile, so that time does not count.
+            alert.active_at = alert.active_at.after(outage);
+        }
+        alert.severity = rule.severity;
+        alert.threshold = rule.fire_when.number();
+        if let Some(series) = active.series.as_ref().filter(|_| rule.on_no_data == OnNoData::Fire) {
+            self.learn(&alert.labels, series);
+        }
+        self.active.insert(alert.labels.clone(), active);
+        None
+    }
 }
 
 impl Active {
-    /// The condition holds: fires if it has for long enough.
+    /// An alert that begins; [`Self::show`] says why.
+    fn new(rule: &Rule, labels: &Labels, series: Option<Labels>, at: Timestamp) -> Self {
+        let alert = Alert {
+            fingerprint: fingerprint(&rule.name, labels),
+            rule: Arc::clone(&rule.name),
+            severity: rule.severity,
+            state: AlertState::Pending,
+            metric: Arc::clone(&rule.metric),
+            labels: labels.clone(),
+            value: 0.0,
+            threshold: rule.fire_when.number(),
+            message: Arc::default(),
+            active_at: at,
+            fired_at: None,
+            resolved_at: None,
+            suppressed_by: None,
+        };
+        Self { alert, kept_since: None, series, was: Arc::default() }
+    }
+
+    /// Shows what is the matter now.
+    fn show(&mut self, rule: &Rule, cause: Cause) {
+        let alert = &mut self.alert;
+        alert.value = cause.value().unwrap_or(alert.value);
+        alert.message = rule.describe(&alert.labels, cause);
+        if !matches!(cause, Cause::Held(_)) {
+            self.was = Arc::clone(&alert.message);
+        }
+        self.kept_since = None;
+    }
+
+    /// It goes on: fires if it has for long enough.
     fn hold(&mut self, rule: &Rule, at: Timestamp, evaluation: &mut Evaluation) {
         let alert = &mut self.alert;
         let is_new = alert.active_at == at && alert.state == AlertState::Pending;
@@ -244,30 +311,12 @@ impl Active {
             evaluation.changed.push(alert.clone());
         }
     }
-}
 
-fn pending(rule: &Rule, labels: &Labels, value: f64, at: Timestamp) -> Alert {
-    Alert {
-        fingerprint: fingerprint(&rule.name, labels),
-        rule: Arc::clone(&rule.name),
-        severity: rule.severity,
-        state: AlertState::Pending,
-        metric: Arc::clone(&rule.metric),
-        labels: labels.clone(),
-        value,
-        threshold: rule.fire_when.number(),
-        message: rule.describe(labels, value),
-        active_at: at,
-        fired_at: None,
-        resolved_at: None,
-        suppressed_by: None,
+    /// The alert once it is over: people are told what is now, and what was.
+    fn resolved(self, why: &str, at: Timestamp) -> Alert {
+        let message = format!("over: {why}; it was: {}", self.was).into();
+        Alert { state: AlertState::Resolved, message, resolved_at: Some(at), ..self.alert }
     }
-}
-
-/// The alert once it is over: people are told what is now, and what was.
-fn resolved(alert: Alert, why: &str, at: Timestamp) -> Alert {
-    let message = format!("over: {why}; it was: {}", alert.message).into();
-    Alert { state: AlertState::Resolved, message, resolved_at: Some(at), ..alert }
 }
 
 #[cfg(test)]

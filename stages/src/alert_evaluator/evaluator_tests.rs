@@ -161,3 +161,111 @@ fn what_is_over_says_what_is_now_and_what_was() {
     assert_eq!(&*last(2, &[("a", 7.0)]), "a has 7");
     assert_eq!(&*last(3, &[]), "over: m is not measured any more; it was: a has 7");
 }
+
+/// What is active once a run with `before` has gone over into one with `after`, and what is over by that.
+fn restarted(before: &mut Evaluator, after: &str) -> (Evaluator, Vec<Alert>) {
+    let mut restarted = evaluator(after);
+    let saved = serde_json::from_str(&serde_json::to_string(&before.save()).expect("JSON")).expect("alerts");
+    let gone = restarted.restore(saved, second(9), second(10));
+    (restarted, gone)
+}
+
+#[test]
+fn a_restored_alert_is_as_bad_as_its_rule_says_now() {
+    let mut before = evaluator("threshold = 5\nseverity = 'info'\non_no_data = 'keep'");
+    run(&mut before, &[HIGH]);
+    let (after, gone) = restarted(&mut before, "threshold = 7\nseverity = 'critical'\non_no_data = 'keep'");
+    assert_eq!(gone, []);
+    let alert = after.active().next().expect("it goes on");
+    assert_eq!((alert.severity, alert.threshold), (crate::alert::Severity::Critical, 7.0));
+    assert_eq!((alert.state, alert.fired_at), (Firing, Some(second(0))));
+}
+
+#[test]
+fn a_restored_alert_that_its_rule_makes_no_more_is_over() {
+    let before = "threshold = 5\non_no_data = 'keep'\n";
+    let with_label = "labels = { team = 'a' }";
+    for (before_more, after_more) in [
+        (with_label, "labels = { team = 'b' }"),
+        (with_label, ""),
+        ("", with_label),
+        ("", "matchers = ['series=other']"),
+    ] {
+        let mut evaluator = evaluator(&format!("{before}{before_more}"));
+        run(&mut evaluator, &[HIGH]);
+        let (after, gone) = restarted(&mut evaluator, &format!("{before}{after_more}"));
+        let why = "over: its rule makes no alert with these labels any more; it was: m{series=\"a\"";
+        assert!(gone[0].state == Resolved && gone[0].message.starts_with(why), "{:?}", gone[0]);
+        assert_eq!(after.active().count(), 0);
+    }
+}
+
+#[test]
+fn a_restored_alert_of_another_metric_is_over() {
+    let mut before = evaluator("threshold = 5\non_no_data = 'keep'");
+    run(&mut before, &[HIGH]);
+    let options: RuleOptions =
+        toml::from_str("metric = 'n'\nthreshold = 5\non_no_data = 'keep'").expect("options");
+    let mut after = Evaluator::new(vec![Rule::new("r", options).expect("a rule")]);
+    assert_eq!(after.restore(before.save(), second(1), second(2)).len(), 1);
+    assert_eq!(after.active().count(), 0);
+}
+
+#[test]
+fn a_series_that_is_absent_since_before_a_restart_is_not_over_when_its_grace_is() {
+    let rule = "threshold = 5\non_no_data = 'fire'\nlabels = { team = 'x' }";
+    let mut before = evaluator(rule);
+    run(&mut before, &[LOW, None]);
+    let (mut after, gone) = restarted(&mut before, rule);
+    assert_eq!(gone, []);
+    for at in 11..200 {
+        assert_eq!(after.evaluate(&sample(at, &[])).changed, [], "at {at}");
+    }
+    let over = after.evaluate(&sample(200, &[("a", 1.0)])).changed;
+    assert_eq!((over.len(), over[0].label("series"), over[0].state), (1, Some("a"), Resolved));
+}
+
+#[test]
+fn that_nothing_at_all_is_measured_outlives_a_restart_and_ends_with_the_first_series() {
+    let rule = "threshold = 5\non_no_data = 'fire'\nlabels = { team = 'x' }\nmatchers = ['series=a']";
+    let mut before = evaluator(rule);
+    run(&mut before, &[None]);
+    let (mut after, gone) = restarted(&mut before, rule);
+    assert_eq!((gone.len(), after.active().count()), (0, 1));
+    assert_eq!(after.evaluate(&sample(11, &[])).changed, []);
+    let over = after.evaluate(&sample(100, &[("a", 1.0)])).changed;
+    assert_eq!((over.len(), over[0].state), (1, Resolved));
+}
+
+#[test]
+fn alerts_of_a_state_file_without_their_series_are_taken_in() {
+    let rule = "threshold = 5\non_no_data = 'fire'\nlabels = { team = 'x' }";
+    let mut before = evaluator(rule);
+    run(&mut before, &[HIGH]);
+    let mut saved = serde_json::to_value(before.save()).expect("JSON");
+    let active = saved[0].as_object_mut().expect("an alert");
+    assert!(active.remove("series").is_some() && active.remove("was").is_some());
+    let mut after = evaluator(rule);
+    assert_eq!(after.restore(serde_json::from_value(saved).expect("alerts"), second(1), second(2)), []);
+    assert_eq!(after.evaluate(&sample(100, &[])).changed, []);
+    let over = after.evaluate(&sample(101, &[("a", 1.0)])).changed;
+    assert_eq!(&*over[0].message, "over: m is 1; it was: m{series=\"a\", team=\"x\"} is not measured");
+}
+
+#[test]
+fn a_sentence_says_whether_a_value_is_wrong_held_absent_or_gone() {
+    let rule = "fire_when = '> 90'\nclear_when = '< 80'\nkeep_firing_for = '5s'\non_no_data = 'fire'";
+    let mut evaluator = evaluator(rule);
+    let mut says = |at, values: &[(&str, f64)]| {
+        evaluator.evaluate(&sample(at, values));
+        evaluator.active().next().expect("it fires").message.to_string()
+    };
+    assert_eq!(says(0, &[("a", 95.0)]), "m{series=\"a\"} is 95, which is > 90");
+    assert_eq!(says(1, &[("a", 85.0)]), "m{series=\"a\"} is 85, which is not < 80 yet");
+    assert_eq!(says(2, &[]), "m{series=\"a\"} is not measured");
+    assert_eq!(says(3, &[("a", 95.0)]), "m{series=\"a\"} is 95, which is > 90");
+    let kept = "no longer: m is 70; it was: m{series=\"a\"} is 95, which is > 90";
+    assert_eq!(says(4, &[("a", 70.0)]), kept);
+    let over = evaluator.evaluate(&sample(9, &[("a", 71.0)])).changed;
+    assert_eq!(&*over[0].message, "over: m is 71; it was: m{series=\"a\"} is 95, which is > 90");
+}

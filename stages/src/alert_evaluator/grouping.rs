@@ -100,11 +100,19 @@ impl Dispatcher {
         &self.book
     }
 
-    /// Goes on with what was saved. Alerts are grouped anew, since `group_by` may be another one now.
-    pub(super) fn restore(&mut self, book: Book, now: Timestamp) {
+    /// Goes on with what was saved. Alerts are grouped anew and as they are `current`ly, since `group_by` and their rules
+    /// may be others now.
+    pub(super) fn restore<'a>(
+        &mut self,
+        book: Book,
+        now: Timestamp,
+        current: impl Fn(&Alert) -> Option<&'a Alert>,
+    ) {
         self.book.log = book.log;
         for group in book.groups.into_values() {
             for alert in group.alerts.into_values() {
+                let is_firing = alert.state == AlertState::Firing;
+                let alert = current(&alert).filter(|_| is_firing).cloned().unwrap_or(alert);
                 self.insert(alert, now);
             }
         }

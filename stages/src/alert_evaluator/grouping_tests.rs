@@ -193,7 +193,7 @@ fn a_restart_does_not_tell_again_what_was_told() {
     run(&mut before, 0, 30);
     let saved = serde_json::to_string(before.book()).expect("JSON");
     let mut after = dispatcher(&["rule"], 60 * MINUTE);
-    after.restore(serde_json::from_str(&saved).expect("what was saved"), second(100));
+    after.restore(serde_json::from_str(&saved).expect("what was saved"), second(100), |_| None);
     assert_eq!(run(&mut after, 100, 1_000), []);
     after.insert(over(alert("lag", "a", 0), 1_001), second(1_001));
     assert_eq!(run(&mut after, 1_001, 1_300).len(), 1);

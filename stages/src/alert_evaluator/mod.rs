@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  samples ─→ rules ─ Changed ──────────────────────────────────────→ history, API
+//!               ├─ Measured, once a second ───────────────────────────→ API
 //!               └─ firing, over ─→ groups ─ silences, inhibition ─ Notice ─→ channels
 //! ```
 //!
@@ -18,10 +19,12 @@ mod defaults;
 mod evaluator;
 mod grouping;
 mod inhibition;
+mod measured;
 mod options;
 mod rule;
 mod shell;
 mod state;
+mod unmeasured;
 
 #[cfg(doc)]
 use crate::alert::AlertItem;

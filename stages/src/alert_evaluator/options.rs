@@ -13,7 +13,7 @@ use super::grouping::Policy;
 use super::inhibition::InhibitOptions;
 use super::rule::{Rule, RuleOptions};
 use super::shell::Shell;
-use super::state;
+use super::{state, unmeasured};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use crate::silence::Silences;
 use crate::stage::Flow;
@@ -91,6 +91,17 @@ impl AlertEvaluatorOptions {
     /// The rules that are evaluated, by name.
     pub fn rules(&self) -> Vec<Rule> {
         self.merged().into_iter().filter_map(|(name, options)| Rule::new(&name, options)).collect()
+    }
+
+    /// What its rules ask of the monitor that feeds it and no monitor measures. Series of another origin may have any name
+    /// and labels, so this is no part of [`Component::problems`].
+    pub fn unmeasured(&self) -> Vec<Problem> {
+        let merged = self.merged();
+        let rules = self.rules.iter().filter_map(|(name, own)| Some((name, own, merged.get(name)?)));
+        let enabled = rules.filter(|(.., merged)| merged.enabled != Some(false));
+        let problems =
+            enabled.map(|(name, own, merged)| unmeasured::problems(&format!("rules.{name}"), own, merged));
+        problems.flatten().collect()
     }
 
     /// The pure core with these options; `silences` are obeyed.
@@ -199,6 +210,46 @@ mod tests {
         assert_eq!((latency.fire_when.number(), &*latency.metric), (2_000.0, "latency_ms"));
         let own = options("default_rules = false\n[rules.mine]\nmetric = 'm'\nthreshold = 1");
         assert_eq!(names(&own), ["mine"]);
+    }
+
+    #[test]
+    fn what_no_monitor_measures_is_named_with_what_may_be_meant() {
+        let rules = "[rules.slow]\nmetric = 'latencyms'\nthreshold = 1\n\
+            [rules.odd]\nmetric = 'xyz'\nthreshold = 1\n\
+            [rules.latency]\nmatchers = ['quantil=\"p50\"', 'window=\"1m\"']\n\
+            [rules.hole]\nmatchers = ['node=whole']\n\
+            [rules.off]\nenabled = false\nmetric = 'nothing'\nthreshold = 1\n\
+            [rules.behind]\nmetric = 'lag_slots'\nthreshold = 1";
+        let found = options(rules).unmeasured();
+        let said: Vec<_> = found
+            .iter()
+            .map(|problem| (problem.option.as_str(), problem.message.as_str(), problem.help.as_str()))
+            .collect();
+        let (known, odd) = ("did you mean `latency_ms`?", said[2]);
+        assert_eq!(said.len(), 4);
+        assert_eq!(
+            said[0],
+            (
+                "rules.hole.matchers.0",
+                "`node` is no label of `holes`",
+                "it has no labels, leave the matcher out"
+            )
+        );
+        assert_eq!(
+            said[1],
+            ("rules.latency.matchers.0", "`quantil` is no label of `latency_ms`", "did you mean `quantile`?")
+        );
+        assert_eq!((odd.0, odd.1), ("rules.odd.metric", "no monitor measures `xyz`"));
+        assert!(odd.2.starts_with("monitors measure `bytes_per_second`, "), "{}", odd.2);
+        assert_eq!(said[3], ("rules.slow.metric", "no monitor measures `latencyms`", known));
+        assert_eq!(options(rules).problems(), [], "series of another origin may have any name");
+    }
+
+    #[test]
+    fn what_default_rules_read_is_measured() {
+        let rules = defaults::rules().map(|(name, rule)| (name.to_owned(), rule)).collect();
+        let all = AlertEvaluatorOptions { rules, ..AlertEvaluatorOptions::default() };
+        assert_eq!(all.unmeasured(), []);
     }
 
     #[test]

@@ -30,6 +30,27 @@ pub enum OnNoData {
     Fire,
 }
 
+/// Why an alert goes on: what its series shows now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Cause {
+    /// A value that is wrong.
+    Wrong(f64),
+    /// A value that is not wrong any more, and by `clear_when` not right yet.
+    Held(f64),
+    /// Nothing, and silence is what the rule is about.
+    Absent,
+}
+
+impl Cause {
+    /// The value, if there is one.
+    pub(super) fn value(self) -> Option<f64> {
+        match self {
+            Self::Wrong(value) | Self::Held(value) => Some(value),
+            Self::Absent => None,
+        }
+    }
+}
+
 /// A rule, as the TOML has it. What a default rule of the same name says holds where this one says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -37,7 +58,7 @@ pub struct RuleOptions {
     /// Whether the rule is evaluated. Default true; false switches a default rule off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// The metric that it reads, e.g. `error_rate`.
+    /// The metric that it reads, e.g. `error_rate`; one that the monitor before it measures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<String>,
     /// Which series of the metric, e.g. `['quantile="p99"', 'window="1m"']`. Default all of them; each has an alert of its
@@ -182,8 +203,18 @@ impl Rule {
 
     /// Whether a reading is of a series that it reads.
     pub(super) fn reads(&self, reading: &Reading) -> bool {
-        *reading.metric == *self.metric
-            && matcher::all_fit(&self.matchers, |name| reading.labels.get(name).map(|value| &**value))
+        *reading.metric == *self.metric && self.reads_series(&reading.labels)
+    }
+
+    fn reads_series(&self, series: &Labels) -> bool {
+        matcher::all_fit(&self.matchers, |name| series.get(name).map(|value| &**value))
+    }
+
+    /// Whether it can make an alert with these labels for that series; none stands for an alert that no series has.
+    pub(super) fn makes(&self, labels: &Labels, series: Option<&Labels>) -> bool {
+        let is_of = |series: &Labels| self.reads_series(series) && self.labels_for(series) == *labels;
+        let of_none = self.on_no_data == OnNoData::Fire && self.labels == *labels;
+        of_none || series.is_some_and(is_of)
     }
 
     /// The labels of the alert for a series.
@@ -193,43 +224,74 @@ impl Rule {
         labels
     }
 
-    /// Whether a series with this value is wrong, seen from an alert that fires or does not.
-    pub(super) fn is_wrong(&self, value: f64, firing: bool) -> bool {
-        let still = |clear_when: &Condition| firing && !clear_when.holds(value);
-        self.fire_when.holds(value) || self.clear_when.as_ref().is_some_and(still)
+    /// Why a series with this value has an alert, which fires already or does not; none if it has none.
+    pub(super) fn judge(&self, value: f64, firing: bool) -> Option<Cause> {
+        if self.fire_when.holds(value) {
+            return Some(Cause::Wrong(value));
+        }
+        let is_held = self.clear_when.is_some_and(|clear_when| firing && !clear_when.holds(value));
+        is_held.then_some(Cause::Held(value))
     }
 
     /// The sentence for people.
-    pub(super) fn describe(&self, labels: &Labels, value: f64) -> Arc<str> {
-        if self.message.is_empty() {
-            let shown: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-            let series = if shown.is_empty() { String::new() } else { format!("{{{}}}", shown.join(", ")) };
-            let (metric, condition) = (&self.metric, self.fire_when);
-            return format!("{metric}{series} is {}, which is {condition}", short(value)).into();
+    pub(super) fn describe(&self, labels: &Labels, cause: Cause) -> Arc<str> {
+        // A sentence of the rule's own speaks of a value that is wrong.
+        let is_fitting = match cause {
+            Cause::Wrong(_) => true,
+            Cause::Held(_) => false,
+            Cause::Absent => !self.message.contains("{value}"),
+        };
+        if is_fitting && !self.message.is_empty() {
+            return self.fill_in(labels, cause.value()).into();
         }
+        let shown: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let series = if shown.is_empty() { String::new() } else { format!("{{{}}}", shown.join(", ")) };
+        let (metric, fire_when) = (&self.metric, self.fire_when);
+        let clear_when = self.clear_when.unwrap_or(fire_when);
+        let shows = match cause {
+            Cause::Wrong(value) => {
+                format!("is {}, which is {fire_when}", apart(value, fire_when.number()))
+            }
+            Cause::Held(value) => {
+                format!("is {}, which is not {clear_when} yet", apart(value, clear_when.number()))
+            }
+            Cause::Absent => "is not measured".to_owned(),
+        };
+        format!("{metric}{series} {shows}").into()
+    }
+
+    fn fill_in(&self, labels: &Labels, value: Option<f64>) -> String {
         let mut text = self.message.clone();
         for (name, value) in labels {
             text = text.replace(&format!("{{{name}}}"), value);
         }
-        let threshold = short(self.fire_when.number());
-        let text = text.replace("{value}", &short(value)).replace("{threshold}", &threshold);
-        text.replace("{metric}", &self.metric).into()
+        let threshold = self.fire_when.number();
+        if let Some(value) = value {
+            text = text.replace("{value}", &apart(value, threshold));
+        }
+        text.replace("{threshold}", &threshold.to_string()).replace("{metric}", &self.metric)
     }
 
     /// Why an alert is over, for people: the value that is right again, if there is one.
     pub(super) fn describe_end(&self, value: Option<f64>) -> String {
-        let metric = &self.metric;
+        let (metric, number) = (&self.metric, self.clear_when.unwrap_or(self.fire_when).number());
         value.map_or_else(
             || format!("{metric} is not measured any more"),
-            |value| format!("{metric} is {}", short(value)),
+            |value| format!("{metric} is {}", apart(value, number)),
         )
     }
 }
 
-/// A number with no more digits than people read.
-fn short(value: f64) -> String {
-    let digits = if value == 0.0 || value.abs() >= 100.0 { 0 } else { 3 };
-    let text = format!("{value:.digits$}");
+/// A value with no more digits than people read, but with as many as tell it from the number that it is compared with.
+fn apart(value: f64, number: f64) -> String {
+    // What an f64 can hold.
+    const MOST_DIGITS: usize = 17;
+    let fewest = if value == 0.0 || value.abs() >= 100.0 { 0 } else { 3 };
+    let is_told = |text: &String| {
+        text.parse::<f64>().is_ok_and(|shown| shown.partial_cmp(&number) == value.partial_cmp(&number))
+    };
+    let texts = (fewest..=MOST_DIGITS).map(|digits| format!("{value:.digits$}"));
+    let text = texts.into_iter().find(is_told).unwrap_or_else(|| value.to_string());
     let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     trimmed.to_owned()
 }
@@ -283,9 +345,10 @@ mod tests {
     fn a_firing_alert_is_over_only_when_it_is_clear() {
         let text = "metric = 'm'\nfire_when = '> 90'\nclear_when = '< 80'";
         let rule = Rule::new("r", options(text)).expect("a rule");
-        assert!(!rule.is_wrong(85.0, false));
-        assert!(rule.is_wrong(85.0, true));
-        assert!(!rule.is_wrong(79.0, true));
+        assert_eq!(rule.judge(85.0, false), None);
+        assert_eq!(rule.judge(85.0, true), Some(Cause::Held(85.0)));
+        assert_eq!(rule.judge(95.0, true), Some(Cause::Wrong(95.0)));
+        assert_eq!(rule.judge(79.0, true), None);
     }
 
     #[test]
@@ -301,9 +364,59 @@ mod tests {
     fn messages_are_filled_in() {
         let text = "metric = 'm'\nthreshold = 0.05\nmessage = '{endpoint}: {value} > {threshold}'";
         let rule = Rule::new("r", options(text)).expect("a rule");
-        assert_eq!(&*rule.describe(&labels(&[("endpoint", "ams")]), 0.2), "ams: 0.2 > 0.05");
+        let wrong = |value| Cause::Wrong(value);
+        assert_eq!(&*rule.describe(&labels(&[("endpoint", "ams")]), wrong(0.2)), "ams: 0.2 > 0.05");
         let plain = Rule::new("r", options("metric = 'm'\nthreshold = 5")).expect("a rule");
-        let described = plain.describe(&labels(&[("a", "b")]), 12_345.678);
+        let described = plain.describe(&labels(&[("a", "b")]), wrong(12_345.678));
         assert_eq!(&*described, "m{a=\"b\"} is 12346, which is > 5");
+    }
+
+    #[test]
+    fn a_value_that_is_held_or_absent_is_not_said_to_be_wrong() {
+        let condition = "metric = 'm'\nfire_when = '> 90'\nclear_when = '< 80'\non_no_data = 'fire'";
+        for (message, held, absent) in [
+            ("", "m is 85, which is not < 80 yet", "m is not measured"),
+            ("{value} > {threshold}", "m is 85, which is not < 80 yet", "m is not measured"),
+            ("{metric} has stopped", "m is 85, which is not < 80 yet", "m has stopped"),
+        ] {
+            let rule =
+                Rule::new("r", options(&format!("{condition}\nmessage = '{message}'"))).expect("a rule");
+            assert_eq!(&*rule.describe(&labels(&[]), Cause::Held(85.0)), held);
+            assert_eq!(&*rule.describe(&labels(&[]), Cause::Absent), absent);
+        }
+    }
+
+    #[test]
+    fn a_value_has_as_many_digits_as_tell_it_from_what_it_is_compared_with() {
+        for (value, number, text) in [
+            (12_345.678, 5.0, "12346"),
+            (1_000.4, 1_000.0, "1000.4"),
+            (1_000.0, 1_000.0, "1000"),
+            (0.998_96, 0.999, "0.99896"),
+            (0.000_04, 0.0, "0.00004"),
+            (0.000_04, 0.05, "0"),
+            (-0.5, 0.0, "-0.5"),
+            (1e-30, 0.0, "0.000000000000000000000000000001"),
+            (f64::NAN, 1.0, "NaN"),
+            (f64::INFINITY, 1.0, "inf"),
+        ] {
+            assert_eq!(apart(value, number), text);
+        }
+    }
+
+    #[test]
+    fn a_rule_knows_which_alerts_it_can_make() {
+        let text = "metric = 'm'\nthreshold = 5\nmatchers = ['window=10s']\nlabels = { team = 'x' }";
+        let rule = Rule::new("r", options(text)).expect("a rule");
+        let (short, long) = (labels(&[("window", "10s")]), labels(&[("window", "1m")]));
+        assert!(rule.makes(&rule.labels_for(&short), Some(&short)));
+        let both = rule.labels_for(&short);
+        assert!(rule.makes(&both, Some(&both)), "what is known of an older state file's alerts");
+        assert!(!rule.makes(&rule.labels_for(&long), Some(&long)), "the matcher does not fit");
+        assert!(!rule.makes(&short, Some(&short)), "without the rule's label");
+        let of_none = labels(&[("team", "x")]);
+        assert!(!rule.makes(&of_none, None));
+        let fires = Rule { on_no_data: OnNoData::Fire, ..rule };
+        assert!(fires.makes(&of_none, None));
     }
 }

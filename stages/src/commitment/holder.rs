@@ -318,7 +318,7 @@ impl Stage for Commitment {
         show(Metric::new("chain_contradictions_total", self.counters.contradictions));
         show(Metric::new("shed_blocks_total", self.counters.shed));
         show(Metric::new("held_blocks", held));
-        show(Metric::new("watermark_slot", self.tier().highest));
+        Metric::slot("watermark_slot", self.tier().highest).into_iter().for_each(&mut *show);
         show(Metric::new("commitment_level", self.level as u64));
         if let Some(adaptive) = &self.adaptive {
             adaptive.metrics(&self.options.thresholds, show);

@@ -206,7 +206,7 @@ impl GapDetector {
 
     fn on_update(&mut self, now: Timestamp, mut update: Update, out: &mut Output) {
         let header = update.frame.header;
-        if matches!(header.kind, Kind::Ping | Kind::Pong) || !self.admit(header.slot) {
+        if header.kind.is_keepalive() || !self.admit(header.slot) {
             return;
         }
         if let Err(error) = check(&mut update.frame, &mut self.scratch) {
@@ -512,8 +512,8 @@ impl Stage for GapDetector {
         show(Metric::new("ledger_discarded_total", self.counters.malformed).with("reason", "malformed"));
         show(Metric::new("ledger_open_slots", self.slots.len() as u64));
         show(Metric::new("ledger_owed_slots", self.owed.len() as u64));
-        show(Metric::new("tip_slot", self.tip.slot()));
-        show(Metric::new("finalized_slot", self.finalized));
+        Metric::slot("tip_slot", self.tip.slot()).into_iter().for_each(&mut *show);
+        Metric::slot("finalized_slot", self.finalized).into_iter().for_each(show);
     }
 }
 

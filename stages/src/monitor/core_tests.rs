@@ -1,7 +1,10 @@
 use super::super::observation::EdgeReading;
 use super::super::system::SystemReading;
 use super::*;
+use crate::alert::AlertState;
+use crate::alert_evaluator::AlertEvaluatorOptions;
 use crate::edge::EdgeSnapshot;
+use crate::silence::Silences;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -257,4 +260,105 @@ fn an_outage_is_no_trend_when_it_is_over() {
     let sample = last.expect("a sample");
     let of = [("of", "throughput_tx_per_second")];
     assert!(value(&sample, "trend_degradation", &of).expect("a trend") < 0.1);
+}
+
+/// A pipeline whose endpoints are connected and answer pings, and send nothing else after the second `last`.
+fn at_rest(at: u64, last: u64) -> Observation {
+    let mut seen = undisturbed(at.min(last));
+    seen.at = second(at);
+    if at > last {
+        seen.nodes.iter_mut().for_each(|node| node.deliveries.clear());
+    }
+    let kept_alive = ["ping", "pong"].map(|kind| ("source_updates_total", Arc::from(kind), 3.0 * at as f64));
+    seen.nodes[0].metrics.extend(kept_alive);
+    seen
+}
+
+/// The default rules that fire after a minute and a half of these.
+fn firing(observations: impl Fn(u64) -> Observation) -> Vec<String> {
+    let mut monitor = Monitor::new();
+    let mut evaluator = AlertEvaluatorOptions::default().evaluator(Silences::default());
+    for at in 0..90 {
+        evaluator.on_sample(&monitor.sample(&observations(at)), &mut Vec::new());
+    }
+    let firing = evaluator.active().filter(|alert| alert.state == AlertState::Firing);
+    firing.map(|alert| alert.rule.to_string()).collect()
+}
+
+#[test]
+fn a_chain_at_rest_is_a_quiet_stream_however_many_pings_are_answered() {
+    let rules = firing(|at| at_rest(at, 30));
+    assert!(rules.contains(&"quiet_stream".to_owned()), "{rules:?}");
+    assert!(!firing(|at| at_rest(at, 90)).contains(&"quiet_stream".to_owned()));
+}
+
+#[test]
+fn a_pipeline_that_starts_into_silence_is_told_of() {
+    let silent = |at| {
+        let mut seen = at_rest(at, 0);
+        for (_, label, value) in seen.nodes.iter_mut().flat_map(|node| &mut node.metrics) {
+            *value = if ["ping", "pong"].contains(&&**label) { *value } else { 0.0 };
+        }
+        // The endpoint's stream is open all the same.
+        seen.nodes[0].metrics.push(("endpoint_connected", Arc::from("ams/0"), 1.0));
+        seen.nodes.iter_mut().for_each(|node| node.passed = (0, 0));
+        seen
+    };
+    let rules = firing(silent);
+    assert!(rules.contains(&"quiet_stream".to_owned()), "{rules:?}");
+    assert!(!rules.contains(&"no_endpoint".to_owned()), "{rules:?}");
+}
+
+#[test]
+fn pings_are_neither_updates_nor_a_kind_of_them() {
+    let mut monitor = Monitor::new();
+    (0..60).for_each(|at| drop(monitor.sample(&at_rest(at, 20))));
+    let sample = monitor.sample(&at_rest(60, 20));
+    let window = ("window", "10s");
+    for labels in [&[window][..], &[window, ("endpoint", "ams")], &[window, ("kind", "transaction")]] {
+        assert_eq!(value(&sample, "updates_per_second", labels), Some(0.0), "{labels:?}");
+    }
+    assert_eq!(value(&sample, "updates_per_second", &[window, ("kind", "ping")]), None);
+    assert_eq!(value(&sample, "bytes_per_second", &[window]), Some(0.0));
+}
+
+/// A pipeline of which everything is measured, with a throughput that falls in the second 2,000.
+fn everything(at: u64) -> Observation {
+    let mut seen = undisturbed(at);
+    let count = at as f64;
+    seen.nodes[1].metrics.extend([
+        ("ledger_gaps_total", Arc::from(""), count),
+        ("ledger_owed_slots", Arc::from(""), 1.0),
+        ("ledger_open_slots", Arc::from(""), 1.0),
+        ("first_updates_total", Arc::from("ams/0"), count),
+        ("duplicate_updates_total", Arc::from("ams/1"), count),
+    ]);
+    seen.nodes[2].metrics.extend([
+        ("holes", Arc::from(""), 0.0),
+        ("recovery_in_flight", Arc::from(""), 1.0),
+        ("recovered_slots_total", Arc::from("rpc"), count),
+    ]);
+    seen.nodes[3].metrics.push(("held_blocks", Arc::from(""), 1.0));
+    seen.nodes[3].passed.1 = 100 * at.min(2_000) + 50 * at.saturating_sub(2_000);
+    seen.system.network_bytes = Some((at, at));
+    seen.system.written_bytes = Some(at);
+    seen
+}
+
+#[test]
+fn the_table_of_series_holds_what_is_measured_and_nothing_else() {
+    let mut monitor = Monitor::new();
+    let mut found: BTreeMap<String, std::collections::BTreeSet<String>> = BTreeMap::new();
+    for reading in (0..2_400).flat_map(|at| monitor.sample(&everything(at)).readings) {
+        let labels = found.entry(reading.metric.to_string()).or_default();
+        labels.extend(reading.labels.keys().map(ToString::to_string));
+    }
+    let table: BTreeMap<_, _> = super::super::SERIES
+        .iter()
+        .map(|series| {
+            (series.metric.to_owned(), series.labels.iter().map(|label| (*label).to_owned()).collect())
+        })
+        .collect();
+    assert_eq!(found, table);
+    assert!(super::super::SERIES.is_sorted_by(|first, second| first.metric < second.metric));
 }

@@ -8,6 +8,7 @@ use super::system::SystemReading;
 use crate::component::Role;
 use crate::delivery::Delivery;
 use crate::edge::EdgeSnapshot;
+use crate::frame::Kind;
 use crate::slot::Timestamp;
 use crate::stage::{Label, Metric};
 use crate::watch::Watch;
@@ -104,12 +105,22 @@ impl Observation {
         commitment.next().or_else(|| self.nodes.iter().rev().find(|node| node.passed.0 > 0))
     }
 
+    /// What nodes show as `metric`, pings and pongs left out: a chain at rest whose servers answer sends nothing.
     fn values(&self, metric: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, f64)> {
+        let by_kind = metric == "source_updates_total";
         self.nodes.iter().flat_map(move |node| {
-            let metrics = node.metrics.iter().filter(move |(name, ..)| *name == metric);
+            let metrics = node
+                .metrics
+                .iter()
+                .filter(move |(name, label, _)| *name == metric && !(by_kind && is_keepalive(label)));
             metrics.map(|(_, label, value)| (&node.name, label, *value))
         })
     }
+}
+
+/// Whether a value of the label `kind` names messages with which nothing comes in.
+fn is_keepalive(kind: &str) -> bool {
+    Kind::ALL.iter().any(|known| known.is_keepalive() && known.name() == kind)
 }
 
 /// Looks at a pipeline again and again.
@@ -168,13 +179,24 @@ fn edges(watch: &Watch) -> Vec<EdgeReading> {
     watch.edge_views().iter().map(reading).collect()
 }
 
-/// The folders that sinks write to, by their option `path`.
-pub(super) fn folders(watch: &Watch) -> Vec<PathBuf> {
-    let nodes = watch.configuration()["nodes"].as_array().cloned().unwrap_or_default();
-    let sinks = nodes.iter().filter(|node| node["section"] == "sinks");
-    let mut folders: Vec<PathBuf> =
-        sinks.filter_map(|node| node["options"]["path"].as_str()).map(PathBuf::from).collect();
-    folders.sort();
-    folders.dedup();
-    folders
+/// The files and folders that nodes write to, each once: output, spool, recordings, history, and what outlives a restart.
+pub(super) fn places(watch: &Watch) -> Vec<PathBuf> {
+    let mut places = watch.claims().to_vec();
+    places.sort();
+    places.dedup();
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Watched;
+
+    #[test]
+    fn the_disk_under_each_place_that_a_node_writes_to_is_looked_at_once() {
+        let claims = ["spool", "out", "state/alerts.json", "out"].map(PathBuf::from).to_vec();
+        let watch = Watch::new(Watched { claims, ..Watched::default() });
+        let expected = ["out", "spool", "state/alerts.json"].map(PathBuf::from);
+        assert_eq!(places(&watch), expected);
+    }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::core::Monitor;
-use super::observation::{Observer, folders};
+use super::observation::{Observer, places};
 use super::system::SystemReading;
 use crate::batch::Item;
 use crate::edge::Outbox;
@@ -37,7 +37,7 @@ struct SystemLook {
 
 impl SystemLook {
     /// The reading of the look before, while the next one begins; an empty one while a look hangs.
-    async fn next(&mut self, folders: &[PathBuf]) -> SystemReading {
+    async fn next(&mut self, places: &[PathBuf]) -> SystemReading {
         match self.looking.take() {
             Some(looking) if !looking.is_finished() => {
                 self.looking = Some(looking);
@@ -46,8 +46,8 @@ impl SystemLook {
             Some(looking) => self.latest = looking.await.unwrap_or_default(),
             None => {}
         }
-        let folders = folders.to_vec();
-        self.looking = Some(tokio::task::spawn_blocking(move || SystemReading::take(&folders)));
+        let places = places.to_vec();
+        self.looking = Some(tokio::task::spawn_blocking(move || SystemReading::take(&places)));
         self.latest.clone()
     }
 }
@@ -62,14 +62,14 @@ impl Source for Shell {
             let mut ticks = interval(self.interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let (mut monitor, mut observer) = (Monitor::new(), Observer::default());
-            let (mut system, folders) = (SystemLook::default(), folders(&context.watch));
+            let (mut system, places) = (SystemLook::default(), places(&context.watch));
             let (mut samples, mut series) = (0, 0);
             loop {
                 tokio::select! {
                     () = context.stop.cancelled() => return Ok(()),
                     _ = ticks.tick() => {}
                 }
-                let reading = system.next(&folders).await;
+                let reading = system.next(&places).await;
                 let sample = monitor.sample(&observer.look(&context.watch, context.clock.now(), reading));
                 samples += 1;
                 series = series.max(sample.readings.len() as u64);

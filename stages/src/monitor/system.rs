@@ -16,20 +16,20 @@ pub(super) struct SystemReading {
     pub(super) written_bytes: Option<u64>,
     /// Bytes that all interfaces but the loopback have received and sent, of all processes in its network namespace.
     pub(super) network_bytes: Option<(u64, u64)>,
-    /// Free and total bytes of the disks under the folders that nodes write to.
+    /// Free and total bytes of the disks under the files and folders that nodes write to.
     pub(super) disks: Vec<(PathBuf, u64, u64)>,
 }
 
 impl SystemReading {
-    /// Looks at this process, and at the disks under `folders`.
-    pub(super) fn take(folders: &[PathBuf]) -> Self {
+    /// Looks at this process, and at the disks under `places`.
+    pub(super) fn take(places: &[PathBuf]) -> Self {
         let read = |file: &str| std::fs::read_to_string(Path::new("/proc/self").join(file)).ok();
         Self {
             resident_bytes: read("status").and_then(|text| resident_bytes(&text)),
             cpu_seconds: read("stat").and_then(|text| cpu_seconds(&text)),
             written_bytes: read("io").and_then(|text| number_after(&text, "write_bytes:")),
             network_bytes: read("net/dev").and_then(|text| network_bytes(&text)),
-            disks: folders.iter().filter_map(|folder| disk(folder)).collect(),
+            disks: places.iter().filter_map(|place| disk(place)).collect(),
         }
     }
 }
@@ -63,13 +63,13 @@ fn network_bytes(dev: &str) -> Option<(u64, u64)> {
     total
 }
 
-/// Free and total bytes of the disk under a folder, or under the nearest one above it that is there.
+/// Free and total bytes of the disk under a file or folder, or under the nearest folder above it that is there.
 #[cfg(unix)]
-fn disk(folder: &Path) -> Option<(PathBuf, u64, u64)> {
-    let absolute = std::path::absolute(folder).ok()?;
+fn disk(place: &Path) -> Option<(PathBuf, u64, u64)> {
+    let absolute = std::path::absolute(place).ok()?;
     let stat = absolute.ancestors().find_map(|folder| rustix::fs::statvfs(folder).ok())?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    (stat.f_blocks > 0).then(|| (folder.to_owned(), bytes(stat.f_bavail), bytes(stat.f_blocks)))
+    (stat.f_blocks > 0).then(|| (place.to_owned(), bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }
 
 #[cfg(not(unix))]

@@ -201,7 +201,7 @@ impl Run {
             }
             show(Metric::new("source_bytes_total", seen.bytes));
             show(Metric::new("source_malformed_total", seen.malformed));
-            show(Metric::new("source_tip_slot", seen.tip));
+            Metric::slot("source_tip_slot", seen.tip).into_iter().for_each(show);
         });
     }
 }

@@ -13,6 +13,7 @@ mod exposition;
 mod help;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -76,6 +77,8 @@ pub struct Watched {
     pub pipeline: String,
     /// The resolved configuration, secrets left out.
     pub configuration: Value,
+    /// Files and folders that its nodes keep to themselves: what they write is in these.
+    pub claims: Vec<PathBuf>,
     /// Its nodes, each behind all that it reads.
     pub nodes: Vec<NodeView>,
     /// Its edges.
@@ -91,6 +94,7 @@ impl Default for Watched {
         Self {
             pipeline: String::new(),
             configuration: Value::Null,
+            claims: Vec::new(),
             nodes: Vec::new(),
             edges: Vec::new(),
             endpoints: Vec::new(),
@@ -120,6 +124,11 @@ impl Watch {
     /// The resolved configuration, secrets left out.
     pub fn configuration(&self) -> &Value {
         &self.watched.configuration
+    }
+
+    /// Files and folders that the nodes keep to themselves.
+    pub fn claims(&self) -> &[PathBuf] {
+        &self.watched.claims
     }
 
     /// The nodes.

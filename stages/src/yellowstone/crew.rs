@@ -18,13 +18,38 @@ use crate::stage::{Event, Metric};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
     pub(super) updates: [u64; Kind::ALL.len()],
+    /// Of all messages but pings and pongs.
     pub(super) bytes: u64,
     pub(super) malformed: u64,
     pub(super) unknown: u64,
     pub(super) sessions: u64,
     pub(super) ends: BTreeMap<&'static str, u64>,
     pub(super) connected: bool,
+    /// The highest slot of the session, or of the one before while this one has brought none; 0 if there was none.
     pub(super) tip: Slot,
+}
+
+impl Counters {
+    /// Counts a message of this kind and size. A ping is none of the bytes: a server at rest sends them for ever.
+    pub(super) fn take(&mut self, kind: Kind, bytes: u64) {
+        self.updates[kind as usize] += 1;
+        if !kind.is_keepalive() {
+            self.bytes += bytes;
+        }
+    }
+
+    /// Updates without pings and pongs.
+    fn updates_of_the_chain(&self) -> u64 {
+        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_keepalive());
+        kinds.map(|kind| self.updates[kind as usize]).sum()
+    }
+
+    /// The session's highest slot is `tip` now, 0 if there is no session or it has brought none.
+    pub(super) fn note_tip(&mut self, tip: Slot) {
+        if tip > 0 {
+            self.tip = tip;
+        }
+    }
 }
 
 /// Shared by the tasks of a source.
@@ -119,18 +144,20 @@ fn show_sums(all: &[Counters], show: &mut dyn FnMut(Metric)) {
         show(Metric::new("source_disconnects_total", count).with("reason", reason));
     }
     show(Metric::new("source_connected", sum(|one| u64::from(one.connected))));
-    show(Metric::new("source_tip_slot", all.iter().map(|one| one.tip).max().unwrap_or_default()));
+    let tip = all.iter().map(|one| one.tip).max().unwrap_or_default();
+    Metric::slot("source_tip_slot", tip).into_iter().for_each(show);
 }
 
 /// What one endpoint's task has counted: the same as the source's sums, for those who ask which endpoint it is.
 fn show_own(endpoint: EndpointId, counters: &Counters, show: &mut dyn FnMut(Metric)) {
     let mut own = |name, value| show(Metric::new(name, value).with("endpoint", endpoint));
     own("endpoint_connected", u64::from(counters.connected));
-    own("endpoint_tip_slot", counters.tip);
-    own("endpoint_updates_total", counters.updates.iter().sum());
+    own("endpoint_updates_total", counters.updates_of_the_chain());
     own("endpoint_bytes_total", counters.bytes);
     own("endpoint_malformed_total", counters.malformed + counters.unknown);
     own("endpoint_sessions_total", counters.sessions);
+    let tip = Metric::slot("endpoint_tip_slot", counters.tip);
+    tip.map(|tip| tip.with("endpoint", endpoint)).into_iter().for_each(show);
 }
 
 fn show_health(endpoint: &Endpoint, show: &mut dyn FnMut(Metric)) {
@@ -166,4 +193,44 @@ fn duty_name(duty: Duty) -> &'static str {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(counters: &Counters) -> BTreeMap<&'static str, f64> {
+        let mut shown = BTreeMap::new();
+        show_own(0, counters, &mut |metric| {
+            shown.insert(metric.name, metric.value);
+        });
+        shown
+    }
+
+    #[test]
+    fn a_server_at_rest_that_answers_pings_sends_nothing() {
+        let mut counters = Counters::default();
+        counters.take(Kind::Transaction, 500);
+        let before = shown(&counters);
+        assert_eq!((before["endpoint_updates_total"], before["endpoint_bytes_total"]), (1.0, 500.0));
+        for kind in [Kind::Ping, Kind::Pong].repeat(100) {
+            counters.take(kind, 20);
+        }
+        assert_eq!(shown(&counters), before);
+        assert_eq!(counters.updates[Kind::Pong as usize], 100, "the source's own metric tells kinds apart");
+    }
+
+    #[test]
+    fn a_tip_is_shown_once_there_is_one_and_outlives_its_session() {
+        let mut counters = Counters::default();
+        counters.note_tip(0);
+        assert!(!shown(&counters).contains_key("endpoint_tip_slot"));
+        let mut names = Vec::new();
+        show_sums(std::slice::from_ref(&counters), &mut |metric| names.push(metric.name));
+        assert!(!names.contains(&"source_tip_slot"));
+        for (tip, expected) in [(70, 70.0), (0, 70.0), (65, 65.0)] {
+            counters.note_tip(tip);
+            assert_eq!(shown(&counters)["endpoint_tip_slot"], expected);
+        }
+    }
 }

@@ -117,7 +117,7 @@ impl Race {
     /// `racer` delivered an update.
     pub fn on_update(&mut self, now: Timestamp, racer: usize, frame: &Frame) {
         let header = &frame.header;
-        if racer >= self.racers || header.slot == 0 || matches!(header.kind, Kind::Ping | Kind::Pong) {
+        if racer >= self.racers || header.slot == 0 || header.kind.is_keepalive() {
             return;
         }
         let believed = self.tip.observe(header.slot);

@@ -308,7 +308,6 @@ impl Subscriber {
         }
         let now = self.crew.now();
         let bytes = live.raw.iter().map(Bytes::len).sum();
-        self.counters.bytes += bytes as u64;
         let Passing::Everything(session) = live.passing else {
             self.scan(live, None, now);
             return Ok(());
@@ -335,10 +334,11 @@ impl Subscriber {
         let mut batch = Batch::with_capacity(if template.is_some() { live.raw.len() } else { 0 });
         let (mut highest, mut pinged) = (0, false);
         for bytes in live.raw.drain(..) {
+            let size_bytes = bytes.len() as u64;
             match Frame::try_new(bytes) {
                 Ok(frame) => {
                     let header = &frame.header;
-                    self.counters.updates[header.kind as usize] += 1;
+                    self.counters.take(header.kind, size_bytes);
                     highest = highest.max(header.slot);
                     if template.is_none() {
                         live.banks.on_header(header);
@@ -349,7 +349,10 @@ impl Subscriber {
                         (_, Some(template)) => batch.push(Item::Update(template.update(frame))),
                     }
                 }
-                Err(error) => self.on_malformed(error),
+                Err(error) => {
+                    self.counters.bytes += size_bytes;
+                    self.on_malformed(error);
+                }
             }
         }
         self.connection.on_messages(now, highest);
@@ -437,7 +440,7 @@ impl Subscriber {
     fn show_metrics(&mut self, now: Timestamp) {
         self.shown_at = now;
         self.counters.connected = self.connection.is_open();
-        self.counters.tip = self.connection.tip();
+        self.counters.note_tip(self.connection.tip());
         self.crew.show(self.place, &self.counters);
     }
 }

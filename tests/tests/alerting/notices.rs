@@ -192,6 +192,7 @@ async fn play(series: &[Series], alertmanager: &Alertmanager, begin: Timestamp) 
         for item in out {
             match item {
                 AlertItem::Changed(alert) => changed.push(posted(&alert)),
+                AlertItem::Measured(_) => {}
                 AlertItem::Notice(notice) => notices.push(notice),
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn replay(options: &AlertEvaluatorOptions, samples: &[Sample], file: 
         evaluator.on_sample(sample, &mut out);
         evaluator.on_tick(sample.at, &mut out);
         for item in out {
-            let line = line(begin, sample.at, &item);
+            let Some(line) = line(begin, sample.at, &item) else { continue };
             if let AlertItem::Notice(notice) = item {
                 told.entry(notice.at.since(begin)).or_insert_with(Vec::new).push(notice);
             }
@@ -60,18 +60,20 @@ pub(super) fn replay(options: &AlertEvaluatorOptions, samples: &[Sample], file: 
     replayed
 }
 
-fn line(begin: Timestamp, at: Timestamp, item: &AlertItem) -> String {
+/// The line of a change or a notice.
+fn line(begin: Timestamp, at: Timestamp, item: &AlertItem) -> Option<String> {
     match item {
         AlertItem::Changed(alert) => {
             let time = format_duration(at.since(begin));
             let muted = if alert.suppressed_by.is_some() { " (muted)" } else { "" };
-            format!("{time:>10}  {:<8}  {}{muted}: {}", state(alert), alert.rule, alert.message)
+            Some(format!("{time:>10}  {:<8}  {}{muted}: {}", state(alert), alert.rule, alert.message))
         }
+        AlertItem::Measured(_) => None,
         AlertItem::Notice(notice) => {
             let time = format_duration(notice.at.since(begin));
             let alerts: Vec<_> =
                 notice.alerts.iter().map(|alert| format!("{} {}", alert.rule, state(alert))).collect();
-            format!("{time:>10}  told of   {}", alerts.join(", "))
+            Some(format!("{time:>10}  told of   {}", alerts.join(", ")))
         }
     }
 }

@@ -41,8 +41,8 @@ pub(in crate::api) struct AlertBook {
 }
 
 impl AlertBook {
-    /// An alert has changed.
-    pub(in crate::api) fn on_changed(&mut self, alert: &Alert) {
+    /// An alert has changed its state, or shows another value.
+    pub(in crate::api) fn on_alert(&mut self, alert: &Alert) {
         if alert.state == AlertState::Resolved {
             self.open.remove(&alert.fingerprint);
             if alert.fired_at.is_some() {
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn the_worst_that_fires_comes_first_and_what_is_over_last() {
         let mut book = AlertBook::default();
-        book.on_changed(&alert("a", Severity::Critical, AlertState::Pending, 1));
-        book.on_changed(&alert("b", Severity::Warning, AlertState::Firing, 2));
-        book.on_changed(&alert("c", Severity::Error, AlertState::Firing, 3));
-        book.on_changed(&alert("d", Severity::Critical, AlertState::Firing, 4));
-        book.on_changed(&alert("d", Severity::Critical, AlertState::Resolved, 5));
+        book.on_alert(&alert("a", Severity::Critical, AlertState::Pending, 1));
+        book.on_alert(&alert("b", Severity::Warning, AlertState::Firing, 2));
+        book.on_alert(&alert("c", Severity::Error, AlertState::Firing, 3));
+        book.on_alert(&alert("d", Severity::Critical, AlertState::Firing, 4));
+        book.on_alert(&alert("d", Severity::Critical, AlertState::Resolved, 5));
         let (total, found) = book.list(&AlertFilter::default(), 0, 10);
         let order: Vec<&str> = found.iter().map(|alert| &*alert.fingerprint).collect();
         assert_eq!((total, order), (4, vec!["c", "b", "a", "d"]));
@@ -130,9 +130,22 @@ mod tests {
     #[test]
     fn what_never_fired_is_not_remembered() {
         let mut book = AlertBook::default();
-        book.on_changed(&alert("a", Severity::Info, AlertState::Pending, 1));
+        book.on_alert(&alert("a", Severity::Info, AlertState::Pending, 1));
         let over = Alert { fired_at: None, ..alert("a", Severity::Info, AlertState::Resolved, 2) };
-        book.on_changed(&over);
+        book.on_alert(&over);
         assert_eq!(book.list(&AlertFilter::default(), 0, 10).0, 0);
+    }
+
+    #[test]
+    fn an_alert_that_fires_on_is_shown_with_what_is_now() {
+        let mut book = AlertBook::default();
+        book.on_alert(&alert("a", Severity::Critical, AlertState::Firing, 1));
+        let now = Alert {
+            value: 50.0,
+            message: "50".into(),
+            ..alert("a", Severity::Critical, AlertState::Firing, 1)
+        };
+        book.on_alert(&now);
+        assert_eq!(book.list(&AlertFilter::default(), 0, 10), (1, vec![now]));
     }
 }

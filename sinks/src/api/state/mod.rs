@@ -67,7 +67,7 @@ impl Live {
             Item::Gap(gap) => self.slots.on_gap(gap.first, gap.last),
             Item::Sample(sample) => self.series.on_sample(sample),
             Item::Alert(alert) => match &**alert {
-                AlertItem::Changed(alert) => self.alerts.on_changed(alert),
+                AlertItem::Changed(alert) | AlertItem::Measured(alert) => self.alerts.on_alert(alert),
                 AlertItem::Notice(_) => {}
             },
             Item::Begin(_)
