@@ -24,6 +24,7 @@ use crate::draft::{Checker, Draft};
 use crate::kinds::{AnyOptions, KINDS, Kind, StagesOf};
 use crate::layers::{self, Environment, Settled};
 use crate::origins::Origins;
+use crate::redact;
 use crate::rules;
 
 /// The path that means standard input.
@@ -104,7 +105,8 @@ impl Plan {
             })
         };
         let nodes: Vec<_> = self.nodes.iter().map(node).collect();
-        serde_json::json!({ "pipeline": self.settings, "nodes": nodes })
+        let settings = redact::value(serde_json::json!(self.settings));
+        serde_json::json!({ "pipeline": settings, "nodes": nodes })
     }
 
     /// Checks `text` against a table of kinds of one's own.
