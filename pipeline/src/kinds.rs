@@ -204,8 +204,8 @@ impl<C: Component + Send + 'static> AnyOptions for Erased<C> {
     }
 
     fn resolved(&self) -> Value {
-        // Options are what TOML can hold, and JSON can hold all of that.
-        serde_json::to_value(&self.0).unwrap_or_default()
+        // Options are what TOML can hold, and JSON can hold all of that. All that shows options gets them from here.
+        redact::value(serde_json::to_value(&self.0).unwrap_or_default())
     }
 
     fn as_any(&self) -> &dyn Any {

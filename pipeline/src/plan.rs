@@ -25,6 +25,7 @@ use crate::kinds::{AnyOptions, KINDS, Kind, StagesOf};
 use crate::layers::{self, Environment, Settled};
 use crate::measured;
 use crate::origins::Origins;
+use crate::redact;
 use crate::rules;
 
 /// The path that means standard input.
@@ -105,7 +106,8 @@ impl Plan {
             })
         };
         let nodes: Vec<_> = self.nodes.iter().map(node).collect();
-        serde_json::json!({ "pipeline": self.settings, "nodes": nodes })
+        let settings = redact::value(serde_json::json!(self.settings));
+        serde_json::json!({ "pipeline": settings, "nodes": nodes })
     }
 
     /// Files and folders that its nodes keep to themselves.

@@ -1,5 +1,6 @@
 //! Urls without what they may hold of secrets.
 
+use serde_json::Value;
 use url::Url;
 
 /// A part of a url's path that is at least as long as this may be a key: uuids have 32 digits, most keys more.
@@ -27,6 +28,18 @@ pub(crate) fn url(text: &str) -> String {
     let path = path.map_or_else(String::new, |path| format!("/{}", each(path, "/", part)));
     let query = query.map_or_else(String::new, |query| format!("?{}", each(query, "&", pair)));
     format!("{scheme}://{host}{path}{query}{fragment}")
+}
+
+/// The same with every text in it. What is a secret as a whole ([`sluice_config::Secret`]) is left out before.
+pub(crate) fn value(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(url(&text)),
+        Value::Array(list) => Value::Array(list.into_iter().map(self::value).collect()),
+        Value::Object(table) => {
+            Value::Object(table.into_iter().map(|(key, inner)| (key, self::value(inner))).collect())
+        }
+        other => other,
+    }
 }
 
 fn each(text: &str, separator: &str, shown: fn(&str) -> String) -> String {

@@ -63,7 +63,7 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
 
 fn settings(plan: &Plan) -> Value {
     // Settings are what TOML can hold, and JSON can hold all of that.
-    redacted(serde_json::to_value(&plan.settings).unwrap_or_default())
+    redact::value(serde_json::to_value(&plan.settings).unwrap_or_default())
 }
 
 /// Where an option of a node came from; of `[pipeline]`, if there is no node.
@@ -86,7 +86,7 @@ fn toml_text(plan: &Plan) -> String {
             first.push((inputs_line(plan, node), of_node("inputs").to_owned()));
         }
         let header = format!("{}.{}", node.kind.section().key(), node.name);
-        write_table(&mut text, &header, "", first, &redacted(node.options.resolved()), &of_node);
+        write_table(&mut text, &header, "", first, &node.options.resolved(), &of_node);
     }
     text
 }
@@ -193,7 +193,7 @@ fn record(plan: &Plan) -> Value {
                 "section": node.kind.section().key(),
                 "type": node.kind.name,
                 "inputs": inputs,
-                "options": with_origins(redacted(node.options.resolved()), "", &of_node),
+                "options": with_origins(node.options.resolved(), "", &of_node),
             })
         })
         .collect();
@@ -215,18 +215,6 @@ fn with_origins<'o>(value: Value, prefix: &str, origin: &dyn Fn(&str) -> &'o str
         (key, shown)
     };
     Value::Object(table.into_iter().map(entry).collect())
-}
-
-/// The same without what urls may hold of secrets. [`sluice_config::Secret`]s are left out before.
-fn redacted(value: Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(redact::url(&text)),
-        Value::Array(list) => Value::Array(list.into_iter().map(redacted).collect()),
-        Value::Object(table) => {
-            Value::Object(table.into_iter().map(|(key, value)| (key, redacted(value))).collect())
-        }
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -111,6 +111,11 @@ impl Contents {
         }
     }
 
+    /// Whether any range has a file of `dataset`.
+    pub(super) fn has(&self, dataset: &str) -> bool {
+        self.files.values().any(|files| files.contains_key(dataset))
+    }
+
     /// SHA-256 over the lines that `sha256sum` prints for the files in order of names.
     pub(super) fn digest(&self) -> Result<String, VerifyError> {
         let line = |(name, path): (&String, &PathBuf)| {

@@ -10,6 +10,7 @@
 
 mod chain;
 mod duplicates;
+mod ed25519;
 mod folder;
 mod message;
 mod poh;
@@ -17,6 +18,7 @@ mod range;
 mod read;
 mod report;
 mod signatures;
+mod undone;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use thiserror::Error;
 
 pub use poh::{Progress, ProveOptions, prove};
 pub use report::{Fault, Proven, Report, Violation};
+pub use undone::{Check, Obstacle, Undone};
 
 use chain::ChainCheck;
 use folder::{Contents, DATASETS, DataFile, SETTINGS};
@@ -94,10 +97,9 @@ pub fn verify(root: &Path, options: VerifyOptions) -> Result<Report, VerifyError
 /// Whether a range has to have a file of `dataset`: others have one, or the folder was made to hold it. A dataset that is
 /// gone as a whole must not look like one that nobody wanted.
 fn is_expected(contents: &Contents, dataset: &str, options: &VerifyOptions) -> bool {
-    let is_there = contents.files.values().any(|files| files.contains_key(dataset));
     let optional =
         OPTIONAL_DATASETS.contains(&dataset) || options.filtered && TRANSACTION_DATASETS.contains(&dataset);
-    is_there || !optional && contents.promised.contains(dataset)
+    contents.has(dataset) || !optional && contents.promised.contains(dataset)
 }
 
 impl Report {
@@ -127,6 +129,15 @@ impl Report {
                 format!("{SETTINGS}: can't be read; a dataset that is missing altogether is not noticed");
             self.notes.push(unread);
         }
+        let absent = OPTIONAL_DATASETS
+            .into_iter()
+            .filter(|dataset| contents.promised.contains(*dataset) && !contents.has(dataset));
+        let absent = absent.map(|dataset| {
+            format!(
+                "{dataset}: chosen in {SETTINGS}, and not there for any range: not subscribed to, or gone"
+            )
+        });
+        self.notes.extend(absent);
         self.check_overlaps(contents);
         for dataset in DATASETS.into_iter().filter(|dataset| is_expected(contents, dataset, options)) {
             self.check_ranges(contents, dataset);

@@ -1,7 +1,8 @@
 //! Proof from the files alone: the chain of hashes of each block, and the signatures of its transactions.
 //!
 //! Ranges are read one after the other, so that one is in memory; the blocks of a range are proven in parallel. A range
-//! without an `entries` file is counted, not proven.
+//! without an `entries` file is counted, not proven; one whose other files are not there, or can't be read, is left undone,
+//! and the report says so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,9 +17,10 @@ use sluice_stages::slot::{Hash, Slot};
 
 use super::VerifyError;
 use super::folder::{self, DataFile};
-use super::read::{batches, key_lists, keys, u32s, u64s};
+use super::read::{KEY_32, KEY_64, batches, key_lists, keys, u32s, u64s};
 use super::report::{Fault, Proven, Report, Violation};
 use super::signatures;
+use super::undone::{Check, Obstacle};
 
 /// What to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,8 +49,8 @@ pub struct Progress {
 /// The files of a range, by dataset.
 pub(super) type RangeFiles = BTreeMap<&'static str, DataFile>;
 
-/// What went wrong in a file, and in which.
-pub(super) type FileFault = (String, Fault);
+/// Values that are not what they have to be: slot, index and fault.
+type WrongValues = Vec<(Slot, Option<u64>, Fault)>;
 
 /// Proves the blocks of the output folder `root`, adding to `report` what it finds; `progress` can be read meanwhile.
 ///
@@ -62,8 +64,12 @@ pub fn prove(
 ) -> Result<(), VerifyError> {
     let begun = Instant::now();
     let contents = folder::scan(root)?;
-    let blocks: Vec<(&RangeFiles, Vec<BlockHashes>)> =
-        contents.files.values().map(|files| (files, read(files, "blocks", report, read_blocks))).collect();
+    let blocks: Vec<(&RangeFiles, Vec<BlockHashes>)> = contents
+        .files
+        .values()
+        // A range whose blocks are not there, or can't be read, is broken for the audit.
+        .map(|files| (files, read(files, "blocks", report, read_blocks).unwrap_or_default()))
+        .collect();
     let mut sample = Sample::new(options.sample, blocks.iter().map(|(_, blocks)| blocks.len() as u64).sum());
     progress.total.store(sample.wanted, Ordering::Relaxed);
     let mut proven = Proven::default();
@@ -74,13 +80,17 @@ pub fn prove(
         }
         if options.signatures {
             let slots: BTreeSet<Slot> = blocks.iter().map(|block| block.slot).collect();
-            proven.signatures += signatures::check(files, &slots, progress, report);
+            if let Err(obstacle) = signatures::check(files, &slots, progress, report, &mut proven.signatures)
+            {
+                proven.leave(Check::Signatures, obstacle, blocks.len() as u64);
+            }
         }
         if options.hashes {
             prove_range(files, &blocks, progress, report, &mut proven);
         }
         progress.done.fetch_add(blocks.len() as u64, Ordering::Relaxed);
     }
+    proven.conclude(options, sample.wanted);
     proven.millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     report.proven = Some(proven);
     report.violations.sort();
@@ -116,17 +126,32 @@ struct BlockHashes {
     blockhash: [u8; 32],
 }
 
-/// Reads one file of a range; if it is damaged, that is noted, and nothing comes of it.
-fn read<T: Default>(
+/// The file of a dataset that a range has, unless the audit has found that it can't be read.
+pub(super) fn readable<'a>(
+    files: &'a RangeFiles,
+    dataset: &'static str,
+    report: &Report,
+) -> Result<&'a DataFile, Obstacle> {
+    let file = files.get(dataset).ok_or(Obstacle::Missing(dataset))?;
+    if report.is_unreadable(&file.name) { Err(Obstacle::Unreadable(dataset)) } else { Ok(file) }
+}
+
+/// Reads one file of a range; what is wrong in it is noted.
+fn read<T>(
     files: &RangeFiles,
     dataset: &'static str,
     report: &mut Report,
-    read: impl FnOnce(&DataFile) -> Result<T, Fault>,
-) -> T {
-    let Some(file) = files.get(dataset) else { return T::default() };
-    read(file).unwrap_or_else(|fault| {
+    read: impl FnOnce(&DataFile, &mut WrongValues) -> Result<T, Fault>,
+) -> Result<T, Obstacle> {
+    let file = readable(files, dataset, report)?;
+    let mut wrong = Vec::new();
+    let result = read(file, &mut wrong);
+    for (slot, index, fault) in wrong {
+        note(report, &file.name, Some(slot), index, fault);
+    }
+    result.map_err(|fault| {
         note(report, &file.name, None, None, fault);
-        T::default()
+        Obstacle::Unreadable(dataset)
     })
 }
 
@@ -138,19 +163,24 @@ pub(super) fn note(report: &mut Report, file: &str, slot: Option<Slot>, index: O
     }
 }
 
-fn read_blocks(file: &DataFile) -> Result<Vec<BlockHashes>, Fault> {
+fn read_blocks(file: &DataFile, wrong: &mut WrongValues) -> Result<Vec<BlockHashes>, Fault> {
     let mut blocks = Vec::new();
     for batch in batches(file, &["slot", "parent_slot", "parent_blockhash", "blockhash"])? {
-        let batch = batch.map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let batch = batch?;
         let (slots, parents) = (u64s(&batch, "slot")?, u64s(&batch, "parent_slot")?);
         let (hashes, parent_hashes) = (keys(&batch, "blockhash")?, keys(&batch, "parent_blockhash")?);
         for row in 0..batch.num_rows() {
-            blocks.push(BlockHashes {
-                slot: slots.get(row),
-                parent_slot: parents.get(row),
-                parent_blockhash: parent_hashes.key_32(row).ok_or(Fault::Column("parent_blockhash"))?,
-                blockhash: hashes.key_32(row).ok_or(Fault::Column("blockhash"))?,
-            });
+            let slot = slots.get(row);
+            match (parent_hashes.key_32(row), hashes.key_32(row)) {
+                (Some(parent_blockhash), Some(blockhash)) => {
+                    let parent_slot = parents.get(row);
+                    blocks.push(BlockHashes { slot, parent_slot, parent_blockhash, blockhash });
+                }
+                (None, _) => {
+                    wrong.push((slot, None, parent_hashes.wrong("parent_blockhash", row, KEY_32)));
+                }
+                (_, None) => wrong.push((slot, None, hashes.wrong("blockhash", row, KEY_32))),
+            }
         }
     }
     Ok(blocks)
@@ -169,8 +199,16 @@ fn prove_range(
     };
     let mut histories: BTreeMap<Slot, History> =
         blocks.iter().map(|block| (block.slot, begin(block))).collect();
-    read(files, "transactions", report, |file| read_transactions(file, &mut histories));
-    read(files, "entries", report, |file| read_entries(file, &mut histories));
+    let result =
+        read(files, "transactions", report, |file, wrong| read_transactions(file, &mut histories, wrong))
+            .and_then(|()| {
+                read(files, "entries", report, |file, wrong| read_entries(file, &mut histories, wrong))
+            });
+    if let Err(obstacle) = result {
+        return proven.leave(Check::Hashes, obstacle, blocks.len() as u64);
+    }
+    // Those with a value that is wrong are not proven: that value has been noted.
+    proven.blocks += (blocks.len() - histories.len()) as u64;
     let results: Vec<_> = histories
         .par_iter()
         .map(|(&slot, history)| {
@@ -199,34 +237,53 @@ fn begin(block: &BlockHashes) -> History {
     History::new(Hash(block.parent_blockhash), Hash(block.blockhash), slots, DEFAULT_MAX_HASHES)
 }
 
-fn read_transactions(file: &DataFile, histories: &mut BTreeMap<Slot, History>) -> Result<(), Fault> {
+fn read_transactions(
+    file: &DataFile,
+    histories: &mut BTreeMap<Slot, History>,
+    wrong: &mut WrongValues,
+) -> Result<(), Fault> {
     for batch in batches(file, &["slot", "index", "signature", "additional_signatures"])? {
-        let batch = batch.map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let batch = batch?;
         let (slots, indexes) = (u64s(&batch, "slot")?, u32s(&batch, "index")?);
         let (firsts, others) = (keys(&batch, "signature")?, key_lists(&batch, "additional_signatures")?);
         for row in 0..batch.num_rows() {
-            let Some(history) = histories.get_mut(&slots.get(row)) else { continue };
-            let all: Option<Vec<_>> =
-                std::iter::once(firsts.key_64(row)).chain(others.keys_64(row)).collect();
-            let all = all.ok_or(Fault::Column("signature"))?;
-            history.push_transaction(indexes.get(row) as u32, &all);
+            let (slot, index) = (slots.get(row), indexes.get(row));
+            let Some(history) = histories.get_mut(&slot) else { continue };
+            let first = firsts.key_64(row).ok_or_else(|| firsts.wrong("signature", row, KEY_64));
+            match std::iter::once(first).chain(others.keys_64(row)).collect::<Result<Vec<_>, _>>() {
+                Ok(all) => history.push_transaction(index as u32, &all),
+                Err(fault) => {
+                    histories.remove(&slot);
+                    wrong.push((slot, Some(index), fault));
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn read_entries(file: &DataFile, histories: &mut BTreeMap<Slot, History>) -> Result<(), Fault> {
+fn read_entries(
+    file: &DataFile,
+    histories: &mut BTreeMap<Slot, History>,
+    wrong: &mut WrongValues,
+) -> Result<(), Fault> {
     for batch in batches(file, &["slot", "index", "num_hashes", "hash", "executed_transaction_count"])? {
-        let batch = batch.map_err(|error| Fault::Unreadable(error.to_string()))?;
+        let batch = batch?;
         let (slots, indexes) = (u64s(&batch, "slot")?, u32s(&batch, "index")?);
         let (counts, numbers) = (u32s(&batch, "executed_transaction_count")?, u64s(&batch, "num_hashes")?);
         let hashes = keys(&batch, "hash")?;
         for row in 0..batch.num_rows() {
-            let Some(history) = histories.get_mut(&slots.get(row)) else { continue };
+            let (slot, index) = (slots.get(row), indexes.get(row));
+            let Some(history) = histories.get_mut(&slot) else { continue };
+            let Some(hash) = hashes.key_32(row) else {
+                histories.remove(&slot);
+                wrong.push((slot, Some(index), hashes.wrong("hash", row, KEY_32)));
+                continue;
+            };
             history.push_entry(&Entry {
-                index: indexes.get(row) as u32,
+                index: index as u32,
                 num_hashes: numbers.get(row),
-                hash: &hashes.key_32(row).ok_or(Fault::Column("hash"))?,
+                hash: &hash,
                 executed_transaction_count: counts.get(row) as u32,
             });
         }

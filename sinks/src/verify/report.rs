@@ -6,6 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use sluice_stages::slot::Slot;
 
+use super::poh::ProveOptions;
+use super::undone::{self, Check, Obstacle, Undone};
+
 /// Violations shown in the text of a report; the rest is counted.
 const SHOWN: usize = 100;
 
@@ -42,6 +45,12 @@ pub enum Fault {
     /// Not a Parquet file, cut short, or damaged.
     #[error("can't be read: {0}")]
     Unreadable(String),
+    /// Packed in a way that is not known here.
+    #[error("packed with {0}, which can't be unpacked here; only zstd and no packing at all can")]
+    Codec(String),
+    /// A value is not what its column holds.
+    #[error("{0} is `{1}`, which is not one: it has to be {2} bytes")]
+    Value(&'static str, String, usize),
     /// A column is missing or of another type.
     #[error("column {0} is missing or of another type")]
     Column(&'static str),
@@ -119,8 +128,15 @@ pub enum Fault {
     Message(&'static str),
 }
 
+impl Fault {
+    /// Whether it is about the whole file: nothing of it can be relied on.
+    pub(super) fn is_of_file(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Codec(_) | Self::Column(_))
+    }
+}
+
 /// How far an output folder is proven, and what that took.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Proven {
     /// Blocks whose chain of hashes was looked at.
     pub blocks: u64,
@@ -134,6 +150,26 @@ pub struct Proven {
     pub signatures: u64,
     /// Time for hashes and signatures, reading included.
     pub millis: u64,
+    /// What was asked for and could not be done. Empty if all was.
+    pub undone: Vec<Undone>,
+}
+
+impl Proven {
+    /// Notes that something that was asked for could not be done.
+    pub(super) fn leave(&mut self, check: Check, obstacle: Obstacle, blocks: u64) {
+        undone::add(&mut self.undone, check, obstacle, blocks);
+    }
+
+    /// Notes where nothing at all was looked at, of `blocks` blocks: that is not a success.
+    pub(super) fn conclude(&mut self, options: ProveOptions, blocks: u64) {
+        let asked = [(options.hashes, Check::Hashes), (options.signatures, Check::Signatures)];
+        for (_, check) in asked.into_iter().filter(|(asked, _)| *asked && blocks == 0) {
+            self.leave(check, Obstacle::NoBlocks, 0);
+        }
+        if self.counted > 0 && self.counted == blocks {
+            self.leave(Check::Hashes, Obstacle::NoEntries, blocks);
+        }
+    }
 }
 
 impl fmt::Display for Proven {
@@ -152,7 +188,7 @@ impl fmt::Display for Proven {
         if self.signatures > 0 {
             writeln!(f, "signatures: {} checked, {:.0} a second", self.signatures, rate(self.signatures))?;
         }
-        Ok(())
+        self.undone.iter().try_for_each(|undone| writeln!(f, "not done: {undone}"))
     }
 }
 
@@ -189,6 +225,16 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         self.violations.is_empty()
     }
+
+    /// Whether all that was asked for could be done.
+    pub fn is_done(&self) -> bool {
+        self.proven.as_ref().is_none_or(|proven| proven.undone.is_empty())
+    }
+
+    /// Whether a file was found to be unreadable.
+    pub(super) fn is_unreadable(&self, file: &str) -> bool {
+        self.violations.iter().any(|violation| violation.fault.is_of_file() && violation.file == file)
+    }
 }
 
 impl fmt::Display for Report {
@@ -214,11 +260,12 @@ impl fmt::Display for Report {
         if hidden > 0 {
             writeln!(f, "and {hidden} more violations")?;
         }
-        writeln!(
-            f,
-            "{}",
-            if self.is_clean() { "no violations" } else { "the folder does not keep its promises" }
-        )?;
+        let verdict = match (self.is_clean(), self.is_done()) {
+            (true, true) => "no violations",
+            (true, false) => "no violations, but not all that was asked for could be done",
+            (false, _) => "the folder does not keep its promises",
+        };
+        writeln!(f, "{verdict}")?;
         write!(f, "sha256 {}", self.digest)
     }
 }

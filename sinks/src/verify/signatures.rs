@@ -1,8 +1,7 @@
 //! Whether each signature signs its transaction's message, put together from `transactions` and `instructions`.
 //!
 //! Both files are sorted by slot and transaction, so they are read side by side, a batch of each at a time. Signatures
-//! are checked in batches, which costs half of checking them alone; a batch that fails is checked one by one, by the rule
-//! that validators have (`verify_strict`).
+//! are checked in batches, by [`super::ed25519`].
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -10,16 +9,16 @@ use std::sync::atomic::Ordering;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt32Type, UInt64Type};
 use arrow_array::{Array, RecordBatch, StructArray};
-use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use rayon::prelude::*;
 use sluice_stages::slot::Slot;
 
+use super::ed25519::{Claim, refused};
 use super::folder::DataFile;
 use super::message::{Config, Instruction, Lookup, Message, Version};
-use super::poh::{FileFault, Progress, RangeFiles, note};
-use super::read::{Keys, batches, key_lists, keys, u32s, u64s};
+use super::poh::{Progress, RangeFiles, note, readable};
+use super::read::{Batches, KEY_64, Keys, batches, key_lists, keys, u32s, u64s};
 use super::report::{Fault, Report};
+use super::undone::Obstacle;
 
 /// Signatures that are checked together; beyond, the gain for each more is small.
 const BATCH_SIGNATURES: usize = 128;
@@ -54,25 +53,29 @@ struct Signed {
     signatures: Vec<([u8; 64], [u8; 32])>,
 }
 
-/// Checks the signatures of all transactions in `slots`; returns how many there are.
+/// What went wrong in a file, and in which.
+type FileFault<'a> = (&'a DataFile, Fault);
+
+/// Checks the signatures of all transactions in `slots`; adds to `checked` how many there are.
+///
+/// # Errors
+/// If a file is not there or can't be read to its end, which is noted: then not all have been checked.
 pub(super) fn check(
     files: &RangeFiles,
     slots: &BTreeSet<Slot>,
     progress: &Progress,
     report: &mut Report,
-) -> u64 {
-    let (Some(transactions), Some(instructions)) = (files.get("transactions"), files.get("instructions"))
-    else {
-        return 0;
-    };
-    let mut checked = 0;
+    checked: &mut u64,
+) -> Result<(), Obstacle> {
+    let transactions = readable(files, "transactions", report)?;
+    let instructions = readable(files, "instructions", report)?;
     let mut check = |gathered: &mut Vec<Signed>, report: &mut Report| {
         let number: u64 = gathered.iter().map(|signed| signed.signatures.len() as u64).sum();
         for (slot, index, fault) in check_all(gathered) {
             note(report, &transactions.name, Some(slot), Some(index), fault);
         }
         gathered.clear();
-        checked += number;
+        *checked += number;
         progress.signatures.fetch_add(number, Ordering::Relaxed);
     };
     let mut gathered = Vec::new();
@@ -83,28 +86,26 @@ pub(super) fn check(
                 check(&mut gathered, report);
             }
         }
-        Err(reason) => {
-            note(report, &transactions.name, Some(slot), Some(index), Fault::Message(reason));
-        }
+        Err(fault) => note(report, &transactions.name, Some(slot), Some(index), fault),
     });
     check(&mut gathered, report);
-    if let Err((file, fault)) = result {
-        note(report, &file, None, None, fault);
-    }
-    checked
+    result.map_err(|(file, fault)| {
+        note(report, &file.name, None, None, fault);
+        Obstacle::Unreadable(file.dataset)
+    })
 }
 
-fn each_transaction(
-    transactions: &DataFile,
-    instructions: &DataFile,
+fn each_transaction<'a>(
+    transactions: &'a DataFile,
+    instructions: &'a DataFile,
     slots: &BTreeSet<Slot>,
-    mut each: impl FnMut(Slot, u64, Result<Signed, &'static str>),
-) -> Result<(), FileFault> {
-    let in_file = |fault| (transactions.name.clone(), fault);
+    mut each: impl FnMut(Slot, u64, Result<Signed, Fault>),
+) -> Result<(), FileFault<'a>> {
+    let in_file = |fault| (transactions, fault);
     let columns: Vec<&'static str> = TRANSACTION_COLUMNS.into_iter().chain([LOADED_READONLY]).collect();
-    let mut calls = Calls::open(instructions).map_err(|fault| (instructions.name.clone(), fault))?;
+    let mut calls = Calls::open(instructions).map_err(|fault| (instructions, fault))?;
     for batch in batches(transactions, &columns).map_err(in_file)? {
-        let batch = batch.map_err(|error| in_file(Fault::Unreadable(error.to_string())))?;
+        let batch = batch.map_err(in_file)?;
         let rows = Rows::of(&batch).map_err(in_file)?;
         for row in 0..batch.num_rows() {
             let (slot, index) = (rows.slot(row).map_err(in_file)?, rows.index(row).map_err(in_file)?);
@@ -112,9 +113,8 @@ fn each_transaction(
                 continue;
             }
             let known: Vec<&[u8]> = rows.known_keys(row).map_err(in_file)?;
-            let instructions =
-                calls.take(slot, index, &known).map_err(|fault| (instructions.name.clone(), fault))?;
-            let message = instructions.and_then(|instructions| rows.message(row, instructions));
+            let outer = calls.take(slot, index, &known).map_err(|fault| (instructions, fault))?;
+            let message = outer.and_then(|outer| rows.message(row, outer)).map_err(Fault::Message);
             each(slot, index, message.and_then(|message| rows.signed(row, slot, index, &message)));
         }
     }
@@ -216,13 +216,14 @@ impl<'a> Rows<'a> {
         Some(Config { priority_fee: fees.is_valid(row).then(|| fees.value(row)), limits })
     }
 
-    fn signed(&self, row: usize, slot: Slot, index: u64, message: &Message) -> Result<Signed, &'static str> {
-        let firsts = keys(self.batch, "signature").map_err(|_| "signature")?;
-        let others = key_lists(self.batch, "additional_signatures").map_err(|_| "additional_signatures")?;
-        let all = std::iter::once(firsts.key_64(row)).chain(others.keys_64(row));
-        let all: Vec<[u8; 64]> = all.collect::<Option<_>>().ok_or("a signature is not one")?;
+    fn signed(&self, row: usize, slot: Slot, index: u64, message: &Message) -> Result<Signed, Fault> {
+        let firsts = keys(self.batch, "signature")?;
+        let others = key_lists(self.batch, "additional_signatures")?;
+        let all = std::iter::once(firsts.key_64(row).ok_or_else(|| firsts.wrong("signature", row, KEY_64)));
+        let all = all.chain(others.keys_64(row));
+        let all: Vec<[u8; 64]> = all.collect::<Result<_, _>>()?;
         if all.len() != usize::from(message.header[0]) || all.len() > message.account_keys.len() {
-            return Err("the number of signatures is not that of the signers");
+            return Err(Fault::Message("the number of signatures is not that of the signers"));
         }
         let signatures = all.into_iter().zip(message.account_keys.iter().copied()).collect();
         Ok(Signed { slot, index, message: message.to_bytes(), signatures })
@@ -231,7 +232,7 @@ impl<'a> Rows<'a> {
 
 /// The rows of `instructions`, from front to back.
 struct Calls {
-    reader: ParquetRecordBatchReader,
+    reader: Batches,
     batch: Option<RecordBatch>,
     row: usize,
 }
@@ -271,7 +272,7 @@ impl Calls {
     fn peek(&mut self) -> Result<Option<(&RecordBatch, usize)>, Fault> {
         while self.batch.as_ref().is_none_or(|batch| self.row >= batch.num_rows()) {
             let Some(next) = self.reader.next() else { return Ok(None) };
-            self.batch = Some(next.map_err(|error| Fault::Unreadable(error.to_string()))?);
+            self.batch = Some(next?);
             self.row = 0;
         }
         Ok(self.batch.as_ref().map(|batch| (batch, self.row)))
@@ -297,27 +298,17 @@ fn check_all(gathered: &[Signed]) -> Vec<(Slot, u64, Fault)> {
     let all: Vec<(&Signed, usize)> =
         gathered.iter().flat_map(|signed| (0..signed.signatures.len()).map(move |at| (signed, at))).collect();
     let faults = all.par_chunks(BATCH_SIGNATURES).flat_map_iter(|batch| {
-        let suspects = if holds(batch).is_some() { &[] } else { batch };
-        suspects
-            .iter()
-            .filter(|(signed, at)| !holds_alone(signed, *at))
-            .map(|(signed, at)| (signed.slot, signed.index, Fault::Signature(*at as u32)))
+        let claim = |(signed, at): &(&'_ Signed, usize)| signed.signatures[*at];
+        let pairs: Vec<([u8; 64], [u8; 32])> = batch.iter().map(claim).collect();
+        let claims = batch.iter().zip(&pairs).map(|((signed, _), (signature, key))| Claim {
+            message: &signed.message,
+            signature,
+            key,
+        });
+        refused(&claims.collect::<Vec<_>>()).into_iter().map(|position| {
+            let (signed, at) = batch[position];
+            (signed.slot, signed.index, Fault::Signature(at as u32))
+        })
     });
     faults.collect()
-}
-
-/// Whether a batch holds as a whole.
-fn holds(batch: &[(&Signed, usize)]) -> Option<()> {
-    let messages: Vec<&[u8]> = batch.iter().map(|(signed, _)| signed.message.as_slice()).collect();
-    let signatures: Vec<Signature> =
-        batch.iter().map(|(signed, at)| Signature::from_bytes(&signed.signatures[*at].0)).collect();
-    let keys: Option<Vec<VerifyingKey>> =
-        batch.iter().map(|(signed, at)| VerifyingKey::from_bytes(&signed.signatures[*at].1).ok()).collect();
-    verify_batch(&messages, &signatures, &keys?).ok()
-}
-
-fn holds_alone(signed: &Signed, at: usize) -> bool {
-    let (signature, key) = &signed.signatures[at];
-    let signature = Signature::from_bytes(signature);
-    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(&signed.message, &signature).is_ok())
 }

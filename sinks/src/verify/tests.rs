@@ -72,6 +72,8 @@ fn map_text(batch: &RecordBatch, name: &str, map: impl Fn(usize, &str) -> String
 
 use arrow_array::Array;
 
+mod undone;
+
 #[test]
 fn what_the_sink_writes_keeps_every_promise() {
     for keys in [KeyFormat::Base58, KeyFormat::Bytes] {

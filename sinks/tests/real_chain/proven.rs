@@ -16,7 +16,7 @@ const ALL: ProveOptions = ProveOptions { hashes: true, signatures: true, sample:
 fn proven(root: &Path, options: ProveOptions) -> (Report, Proven) {
     let mut report = verify(root, VerifyOptions::default()).expect("readable");
     prove(root, options, &Progress::default(), &mut report).expect("readable");
-    let proven = report.proven.expect("it was asked for");
+    let proven = report.proven.clone().expect("it was asked for");
     (report, proven)
 }
 

@@ -50,6 +50,10 @@ pub const INDEX_ENTRY_BYTES: usize = 44;
 pub const INDEX_TAIL_BYTES: usize = 16;
 /// Largest JSON of a file's head that is read: thousands of endpoints.
 pub const MAX_HEAD_BYTES: u32 = 1 << 20;
+/// Largest block, packed, unpacked and as records in memory: the largest frame, and what may come together with it.
+pub const MAX_BLOCK_BYTES: u32 = 512 << 20;
+/// Memory of a slot among a session's torn ones.
+const TORN_SLOT_BYTES: usize = 16;
 
 const CONTINUES: u32 = 1;
 const OPENED: u8 = 1;
@@ -314,19 +318,39 @@ pub(super) fn put_frame(place: usize, delta_micros: i64, bytes: &[u8], out: &mut
     out.extend(bytes);
 }
 
-/// Reads what is packed in a block; `None` if it is not what a writer of this version makes.
-pub(super) fn decode_block(continues: bool, first_at: Timestamp, mut raw: &[u8]) -> Option<RecordedBlock> {
+/// The memory that a block may still take. A few packed bytes can stand for any number of records, and a record takes more
+/// than its bytes.
+struct Room(usize);
+
+impl Room {
+    /// Takes some of it; `None` if there is not as much.
+    fn take(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(bytes)?;
+        Some(())
+    }
+}
+
+/// Reads what is packed in a block; `None` if it is not what a writer of this version makes, or would take more than
+/// `max_bytes` of memory.
+pub(super) fn decode_block(
+    continues: bool,
+    first_at: Timestamp,
+    mut raw: &[u8],
+    max_bytes: usize,
+) -> Option<RecordedBlock> {
+    let mut room = Room(max_bytes);
     let count = number::<usize>(&mut raw)?;
     let mut sessions = Vec::new();
     for _ in 0..count {
-        sessions.push(session(&mut raw)?);
+        sessions.push(session(&mut raw, &mut room)?);
     }
     let mut places: Vec<SessionId> = sessions.iter().map(|session| session.id).collect();
     let (mut records, mut at) = (Vec::new(), first_at);
     while !raw.is_empty() {
+        room.take(size_of::<Record>())?;
         let record = match raw.get_u8() {
             OPENED => {
-                let session = session(&mut raw)?;
+                let session = session(&mut raw, &mut room)?;
                 places.push(session.id);
                 Record::Opened(session)
             }
@@ -339,8 +363,10 @@ pub(super) fn decode_block(continues: bool, first_at: Timestamp, mut raw: &[u8])
                 let zigzag: u64 = number(&mut raw)?;
                 let delta = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
                 at = Timestamp(at.0.wrapping_add_signed(delta));
+                let bytes = text(&mut raw)?;
+                room.take(bytes.len())?;
                 // A copy: a part of the block would keep all of it in memory.
-                Record::Frame { session, at, bytes: Bytes::copy_from_slice(text(&mut raw)?) }
+                Record::Frame { session, at, bytes: Bytes::copy_from_slice(bytes) }
             }
             _ => return None,
         };
@@ -349,14 +375,18 @@ pub(super) fn decode_block(continues: bool, first_at: Timestamp, mut raw: &[u8])
     Some(RecordedBlock { continues, sessions, records })
 }
 
-fn session(raw: &mut &[u8]) -> Option<RecordedSession> {
+fn session(raw: &mut &[u8], room: &mut Room) -> Option<RecordedSession> {
+    room.take(size_of::<RecordedSession>())?;
     let id = SessionId { endpoint: number::<EndpointId>(raw)?, number: number(raw)? };
     let opened_at = Timestamp(number(raw)?);
     let flags = raw.try_get_u8().ok()?;
     let scope = scope_of(flags & !HAS_TORN)?;
     let count = if flags & HAS_TORN == 0 { 0 } else { number::<usize>(raw)? };
-    let torn = (0..count).map(|_| number(raw)).collect::<Option<Torn>>()?;
-    let name = Arc::from(std::str::from_utf8(text(raw)?).ok()?);
+    let torn_slot = |_| room.take(TORN_SLOT_BYTES).and_then(|()| number(raw));
+    let torn = (0..count).map(torn_slot).collect::<Option<Torn>>()?;
+    let name = text(raw)?;
+    room.take(name.len())?;
+    let name = Arc::from(std::str::from_utf8(name).ok()?);
     Some(RecordedSession { id, name, scope, torn, opened_at })
 }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::format::{
     self, BLOCK_HEAD_BYTES, BLOCK_MAGIC, BlockHead, END_MAGIC, FILE_MAGIC, Head, HeadEndpoint,
-    INDEX_TAIL_BYTES, IndexEntry, MAX_HEAD_BYTES, Record, RecordedBlock, RecordedSession,
+    INDEX_TAIL_BYTES, IndexEntry, MAX_BLOCK_BYTES, MAX_HEAD_BYTES, Record, RecordedBlock, RecordedSession,
 };
 use crate::batch::{Scope, SessionId, Torn, Want};
 use crate::frame::{self, FrameError, Kind};
@@ -27,12 +27,10 @@ use crate::wire;
 
 /// Bytes of a plain recording that are looked at to learn what was asked for: some seconds of mainnet.
 pub const PROBE_BYTES: u64 = 64 << 20;
-/// Frames of a plain recording that are handed on together, in bytes.
-const PLAIN_BLOCK_BYTES: usize = 1 << 20;
+/// Frames of a plain recording that are handed on together, in bytes that they take in memory.
+pub(super) const PLAIN_BLOCK_BYTES: usize = 1 << 20;
 /// Largest frame of a plain recording: what a subscription accepts by default.
 const MAX_FRAME_BYTES: usize = 256 << 20;
-/// Largest block, unpacked: the largest frame, and what may come together with it.
-const MAX_BLOCK_BYTES: u32 = 512 << 20;
 /// Bytes read from the disk at a time.
 const READ_BYTES: usize = 256 << 10;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -261,9 +259,11 @@ impl Reader {
                 }
                 let raw = zstd::bulk::decompress(&packed, head.raw_bytes as usize);
                 let raw = raw.map_err(io::Error::other)?;
-                let block = format::decode_block(head.continues, head.entry.first_at, &raw);
-                let newer = || io::Error::other("a block of a newer version of the format");
-                block.ok_or_else(newer).map(Some)
+                let max_bytes = MAX_BLOCK_BYTES as usize;
+                let block = format::decode_block(head.continues, head.entry.first_at, &raw, max_bytes);
+                let newer =
+                    "a block of a newer version of the format, or with more in it than is ever written";
+                block.ok_or_else(|| io::Error::other(newer)).map(Some)
             }
             Found::End => Ok(None),
             Found::Torn => {
@@ -278,7 +278,8 @@ impl Reader {
         let mut size = 0;
         while size < PLAIN_BLOCK_BYTES && self.torn_at.is_none() {
             let Some(frame) = self.plain_frame()? else { break };
-            size += frame.len();
+            // An empty frame takes a record, too: a small packed file can hold any number of them.
+            size += size_of::<Record>() + frame.len();
             frames.push(frame);
         }
         let Format::Plain { name, scope, begun, last_at } = &mut self.format else { return Ok(None) };
@@ -380,6 +381,10 @@ impl Index {
         if tail[8..] != END_MAGIC || offset > length {
             return Ok(None);
         }
+        // Each entry stands for a block, so an index is smaller than what lies before it.
+        if length - offset > offset + INDEX_TAIL_BYTES as u64 {
+            return Ok(None);
+        }
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -418,7 +423,8 @@ fn read_block(input: &mut impl Read) -> io::Result<Found> {
     if !read_all(input, &mut head[4..])? {
         return Ok(Found::Torn);
     }
-    let Some(decoded) = BlockHead::decode(&head) else { return Ok(Found::Torn) };
+    let decoded = BlockHead::decode(&head).filter(|head| head.packed_bytes <= MAX_BLOCK_BYTES);
+    let Some(decoded) = decoded else { return Ok(Found::Torn) };
     let mut packed = Vec::new();
     // Grows with what is there, whatever a damaged head says.
     input.take(u64::from(decoded.packed_bytes)).read_to_end(&mut packed)?;

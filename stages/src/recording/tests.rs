@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::format::{Head, HeadEndpoint, Record, RecordedBlock};
 use super::player::{Guests, Player};
-use super::reader::{Index, Reader, RecordingError};
+use super::reader::{Index, PLAIN_BLOCK_BYTES, Reader, RecordingError};
 use super::writer::{Encoder, Writer};
 use crate::batch::{Item, Scope, Session, SessionId, Update, Want};
 use crate::fixtures::{TRANSACTIONS, meta, opened, session, transaction};
@@ -340,6 +340,44 @@ fn a_plain_recording_cut_at_any_byte_reads_as_its_whole_frames() {
 }
 
 #[test]
+fn any_number_of_empty_frames_is_handed_on_in_small_blocks() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("empty");
+    let mut bytes = plain(&[transaction(0, 1, 100, 1, 0).frame.bytes().clone()]);
+    bytes.resize(bytes.len() + (4 << 20), 0);
+    fs::write(&path, zstd::encode_all(bytes.as_slice(), 1).expect("packed")).expect("writable");
+    let (blocks, torn_at) = read(&path);
+    let counts: Vec<usize> = blocks.iter().map(|block| block.records.len()).collect();
+    assert_eq!((counts.iter().sum::<usize>(), torn_at), (1 + (1 << 20), None));
+    let most = PLAIN_BLOCK_BYTES / size_of::<Record>() + 1;
+    assert!(counts.iter().all(|&count| count <= most), "{:?} of {most}", counts.iter().max());
+}
+
+#[test]
+fn a_block_takes_no_more_memory_than_it_may() {
+    let session = |torn: u8| {
+        let mut session = vec![0, 1, 0, 1 << 6, torn];
+        session.extend(0..torn);
+        session.push(0);
+        session
+    };
+    let frame = [3, 0, 0, 0];
+    let opened = [&[1], session(0).as_slice()].concat();
+    let empty = [&[1], session(0).as_slice()].concat();
+    for raw in [
+        [empty.as_slice(), &frame.repeat(1_000)].concat(),
+        [empty.as_slice(), &opened.repeat(1_000)].concat(),
+        [&[100], session(0).repeat(100).as_slice()].concat(),
+        [&[1], session(100).as_slice()].concat(),
+        [empty.as_slice(), &[3, 0, 0, 0xff, 0x7f], &[0; (1 << 14) - 1]].concat(),
+    ] {
+        let decode = |max_bytes| super::format::decode_block(true, Timestamp(0), &raw, max_bytes);
+        assert!(decode(1 << 20).is_some(), "{} bytes", raw.len());
+        assert_eq!(decode(1_000), None, "{} bytes", raw.len());
+    }
+}
+
+#[test]
 fn something_else_is_told_from_a_recording() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("else");
@@ -363,6 +401,6 @@ proptest! {
         if let Ok(mut reader) = Reader::open(&path) {
             while let Ok(Some(_)) = reader.next_block() {}
         }
-        super::format::decode_block(true, Timestamp(0), &bytes);
+        super::format::decode_block(true, Timestamp(0), &bytes, 1 << 20);
     }
 }

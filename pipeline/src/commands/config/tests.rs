@@ -83,9 +83,14 @@ fn flags_go_over_the_environment_which_goes_over_the_file() {
 }
 
 #[test]
-fn secrets_are_left_out_of_both_formats() {
+fn secrets_are_left_out_of_all_that_shows_options_and_the_api_shows_the_same() {
     let plan = plan(&[], &[]);
-    for text in [toml_text(&plan), record(&plan).to_string()] {
+    for node in plan.resolved()["nodes"].as_array().expect("nodes") {
+        let own = plan.nodes.iter().find(|own| own.name == node["name"]).expect("it is there");
+        assert_eq!(node["options"], own.options.resolved());
+    }
+    let of_the_api = plan.resolved().to_string();
+    for text in [toml_text(&plan), record(&plan).to_string(), of_the_api, format!("{plan:?}")] {
         assert!(
             !text.contains("hunter2") && !text.contains("0123456789abcdef") && !text.contains("u:p"),
             "{text}"

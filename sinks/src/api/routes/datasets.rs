@@ -67,6 +67,8 @@ pub(in crate::api) struct FilesView {
     files: Vec<FileView>,
     /// What to give as `from_slot` for the next page; none on the last one.
     next: Option<u64>,
+    /// What to give as `from_sink` with it; none if the page ends with all files that begin with a slot.
+    next_sink: Option<String>,
 }
 
 /// Which files are wanted.
@@ -77,6 +79,8 @@ pub(in crate::api) struct FilesParams {
     /// Only files that begin with this slot or a later one.
     #[param(maximum = 9_007_199_254_740_991_u64)]
     from_slot: Option<u64>,
+    /// Of the files that begin with `from_slot`, only those of this sink or of one behind it by name.
+    from_sink: Option<String>,
     /// Files in the answer. Default 100.
     #[param(minimum = 1, maximum = 1_000)]
     limit: Option<u64>,
@@ -132,21 +136,34 @@ pub(in crate::api) async fn files(
     let dataset = known.ok_or_else(|| Problem::not_found("there is no such dataset"))?;
     let listing = api.listing.get(api.now(), &api.watch).await;
     let own = listing.iter().filter(|listed| listed.dataset == dataset);
-    let files = own.flat_map(|listed| {
-        let begin = listed.files.partition_point(|(range, _)| range.first < from);
+    Ok(Json(page(own, from, params.from_sink.as_deref().unwrap_or_default(), limit)))
+}
+
+/// The first `limit` files by slot and sink, from the one on that `from` and `from_sink` name.
+fn page<'l>(
+    listing: impl Iterator<Item = &'l Listed>,
+    from: u64,
+    from_sink: &str,
+    limit: usize,
+) -> FilesView {
+    let files = listing.flat_map(|listed| {
+        let is_before = |first: u64| (first, listed.sink.as_str()) < (from, from_sink);
+        let begin = listed.files.partition_point(|(range, _)| is_before(range.first));
         listed.files[begin..].iter().take(limit + 1).map(|(range, bytes)| FileView {
             sink: listed.sink.clone(),
-            path: range.path(dataset).display().to_string(),
+            path: range.path(listed.dataset).display().to_string(),
             first_slot: range.first,
             last_slot: range.last,
             bytes: *bytes,
         })
     });
     let mut files: Vec<FileView> = files.collect();
-    files.sort_by_key(|file| file.first_slot);
-    let next = files.get(limit).map(|file| file.first_slot);
+    files.sort_by(|one, other| (one.first_slot, &one.sink).cmp(&(other.first_slot, &other.sink)));
+    let next = files.get(limit).map(|file| (file.first_slot, file.sink.clone()));
     files.truncate(limit);
-    Ok(Json(FilesView { files, next }))
+    let is_split = |(slot, _): &(u64, String)| files.last().is_some_and(|last| last.first_slot == *slot);
+    let next_sink = next.clone().filter(is_split).map(|(_, sink)| sink);
+    FilesView { next: next.map(|(slot, _)| slot), next_sink, files }
 }
 
 #[cfg(test)]
@@ -159,5 +176,28 @@ mod tests {
         let expected =
             [RangeView { first_slot: 0, last_slot: 19 }, RangeView { first_slot: 30, last_slot: 39 }];
         assert_eq!(merged(&[range(0), range(10), range(30)]), expected);
+    }
+
+    #[test]
+    fn pages_end_with_several_sinks_of_the_same_ranges() {
+        let files = |count: u64| (0..count).map(|at| (CommitRange::containing(at * 10, 10), 1)).collect();
+        let listed = |sink: &str, count| Listed {
+            sink: sink.to_owned(),
+            dataset: Dataset::Blocks,
+            files: files(count),
+        };
+        let listing = [listed("b", 3), listed("a", 4), listed("c", 2)];
+        for limit in 1..=10 {
+            let (mut seen, mut from, mut from_sink) = (Vec::new(), 0, String::new());
+            for pages in 0.. {
+                assert!(pages < 9, "a page for each file is enough");
+                let page = page(listing.iter(), from, &from_sink, limit);
+                seen.extend(page.files.into_iter().map(|file| (file.first_slot, file.sink)));
+                let Some(next) = page.next else { break };
+                (from, from_sink) = (next, page.next_sink.unwrap_or_default());
+            }
+            let shown: Vec<String> = seen.iter().map(|(slot, sink)| format!("{sink}{slot}")).collect();
+            assert_eq!(shown.join(" "), "a0 b0 c0 a10 b10 c10 a20 b20 a30", "{limit} a page");
+        }
     }
 }
