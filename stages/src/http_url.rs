@@ -31,7 +31,7 @@ pub enum UrlError {
 pub fn parse(text: &str) -> Result<Url, UrlError> {
     let has =
         |scheme: &&str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if !SCHEMES.iter().any(|scheme| has(&scheme)) {
+    if !SCHEMES.iter().any(has) {
         return Err(UrlError::Scheme);
     }
     let url = Url::parse(text).map_err(UrlError::Part)?;
