@@ -41,7 +41,7 @@ pub enum Precedence {
 pub struct Assignment<'a> {
     /// The tables.
     pub place: Place,
-    /// The option in them, e.g. `rpc.requests_per_second`.
+    /// The option in them, e.g. `rpc.requests_per_second`; where a list of tables is on the way, that of each of them.
     pub path: String,
     /// The value, with its span.
     pub value: Spanned<DeValue<'a>>,
@@ -100,8 +100,16 @@ fn set<'a>(table: &mut DeTable<'a>, path: &[&str], value: &Spanned<DeValue<'a>>,
         table.insert(key(), Spanned::new(value.span(), DeValue::Table(DeTable::new())));
     }
     // What is no table is reported when it is read.
-    if let Some(DeValue::Table(inner)) = table.get_mut(*first).map(Spanned::get_mut) {
-        set(inner, rest, value, precedence);
+    match table.get_mut(*first).map(Spanned::get_mut) {
+        Some(DeValue::Table(inner)) => set(inner, rest, value, precedence),
+        Some(DeValue::Array(list)) => {
+            for element in list.iter_mut() {
+                if let DeValue::Table(inner) = element.get_mut() {
+                    set(inner, rest, value, precedence);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
@@ -242,7 +250,7 @@ fn place_of(document: &Document<'_>, target: &str) -> Result<(Place, String), (S
     Ok((Place::Node(section, name.to_owned()), path.to_owned()))
 }
 
-/// Every value of a table with its path and its place, those of tables in it included.
+/// Every value of a table with its path and its place, those of tables and of lists in it included: `rpc.1.url`.
 pub fn places(table: &OptionTable<'_>) -> Vec<(String, Span)> {
     let mut found = Vec::new();
     collect_places(&table.table, "", &mut found);
@@ -251,12 +259,21 @@ pub fn places(table: &OptionTable<'_>) -> Vec<(String, Span)> {
 
 fn collect_places(table: &DeTable<'_>, prefix: &str, found: &mut Vec<(String, Span)>) {
     for (key, value) in table {
-        let path = format!("{prefix}{}", key.get_ref());
-        if let DeValue::Table(inner) = value.get_ref() {
-            collect_places(inner, &format!("{path}."), found);
-        }
-        found.push((path, value.span()));
+        collect_place(value, format!("{prefix}{}", key.get_ref()), found);
     }
+}
+
+fn collect_place(value: &Spanned<DeValue<'_>>, path: String, found: &mut Vec<(String, Span)>) {
+    match value.get_ref() {
+        DeValue::Table(inner) => collect_places(inner, &format!("{path}."), found),
+        DeValue::Array(list) => {
+            for (index, element) in list.iter().enumerate() {
+                collect_place(element, format!("{path}.{index}"), found);
+            }
+        }
+        _ => {}
+    }
+    found.push((path, value.span()));
 }
 
 #[cfg(test)]

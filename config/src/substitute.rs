@@ -13,16 +13,28 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
+
 /// Where variables come from. [`std::env::var`] outside of tests.
 pub trait Variables {
     /// The variable's value, if it is set.
-    fn get(&self, name: &str) -> Option<String>;
+    ///
+    /// # Errors
+    /// If it is set to something that is not text.
+    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode>;
 }
 
 impl<F: Fn(&str) -> Option<String>> Variables for F {
-    fn get(&self, name: &str) -> Option<String> {
-        self(name)
+    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+        Ok(self(name))
     }
+}
+
+/// The value of a variable is not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotUnicode {
+    /// The value, with what can't be read replaced; it may be a token.
+    pub lossy: Secret,
 }
 
 /// A text with its variables put in.
@@ -118,7 +130,9 @@ fn resolve<'a>(body: &'a str, variables: &dyn Variables) -> Result<Resolved<'a>,
         let help = "write `${NAME}`, or `$$` for a dollar sign".to_owned();
         return Err(("a reference to a variable has no valid name".to_owned(), help));
     }
-    let value = variables.get(name);
+    let value = variables.get(name).map_err(|NotUnicode { .. }| {
+        (format!("the value of variable `{name}` is not UTF-8 text"), format!("set `{name}` to text"))
+    })?;
     let filled = value.clone().filter(|value| !value.is_empty());
     if let Some(default) = modifier.strip_prefix(":-") {
         return nested(default).map(|default| filled.map_or(Resolved::Default(default), Resolved::Variable));
@@ -193,6 +207,21 @@ mod tests {
             ("${A:-${B}}", "a default can't hold another variable"),
         ] {
             assert_eq!(text(template), Err(expected.to_owned()), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_not_taken_for_none() {
+        struct Binary;
+        impl Variables for Binary {
+            fn get(&self, _: &str) -> Result<Option<String>, NotUnicode> {
+                Err(NotUnicode { lossy: Secret::new("hunter2\u{fffd}") })
+            }
+        }
+        for template in ["${A}", "${A:-default}", "${A:?message}"] {
+            let errors = substitute(template, &Binary).expect_err("it can't be used");
+            assert_eq!(errors[0].message, "the value of variable `A` is not UTF-8 text");
+            assert!(!format!("{errors:?}").contains("hunter2"));
         }
     }
 

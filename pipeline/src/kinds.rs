@@ -13,6 +13,8 @@ use sluice_config::schema;
 use sluice_stages::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
 use sluice_stages::stage::Flow;
 
+use crate::redact;
+
 /// Every kind, in the order in which data passes them.
 pub static KINDS: &[Kind] = &[
     kind::<sluice_stages::yellowstone::YellowstoneOptions>(),

@@ -142,6 +142,7 @@ impl Plan {
         };
         settled.apply(&mut document, &mut found);
         apply_flags(&mut document, flags, &mut sources, &mut found);
+        settled.check_use(&document, &mut found);
         layers::complete(&mut document, &mut sources);
         let origins = Origins::of(&document, &sources);
         let checked = connected(kinds, &document, &mut found);

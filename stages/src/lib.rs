@@ -24,6 +24,7 @@ pub mod filter;
 mod fixtures;
 pub mod frame;
 pub mod gap_detector;
+pub mod http_url;
 pub mod matcher;
 pub mod merge;
 pub mod metrics_tap;

@@ -67,6 +67,22 @@ fn a_value_over_the_document_replaces_value_and_place_and_makes_tables() {
 }
 
 #[test]
+fn a_value_goes_to_every_table_of_a_list_that_leaves_it_open() {
+    let text = TEXT.replace(
+        "{ url = 'http://x', burst = 1 }",
+        "[{ url = 'http://x', burst = 1 }, { url = 'http://y' }]",
+    );
+    let document = with(&text, |document| {
+        document.assign(&assignment("rpc.burst"), Precedence::Under, &|_| true);
+    });
+    let places = places(&document.nodes[0].options);
+    let of = |path: &str| places.iter().find(|(known, _)| known == path).map(|(_, span)| span.clone());
+    assert!(of("rpc.0.burst").is_some_and(|span| span != (900..903)), "what is set stays");
+    assert_eq!(of("rpc.1.burst"), Some(900..903));
+    assert!(of("rpc").is_some());
+}
+
+#[test]
 fn nodes_that_fail_the_test_are_left_alone() {
     let document = with(TEXT, |document| {
         assert_eq!(document.assign(&assignment("size"), Precedence::Over, &|name| name != "a"), 1);

@@ -77,7 +77,8 @@ fn origin<'p>(plan: &'p Plan, node: Option<&str>, path: &str) -> &'p str {
 
 fn toml_text(plan: &Plan) -> String {
     let mut text = String::new();
-    write_table(&mut text, "pipeline", "", Vec::new(), &settings(plan), &|path| origin(plan, None, path));
+    let of_settings = |path: &str| origin(plan, None, path);
+    write_table(&mut text, &Place::named("pipeline"), Vec::new(), &settings(plan), &of_settings);
     for node in &plan.nodes {
         let of_node = |path: &str| origin(plan, Some(&node.name), path);
         let mut first =
@@ -85,8 +86,8 @@ fn toml_text(plan: &Plan) -> String {
         if !node.inputs.is_empty() {
             first.push((inputs_line(plan, node), of_node("inputs").to_owned()));
         }
-        let header = format!("{}.{}", node.kind.section().key(), node.name);
-        write_table(&mut text, &header, "", first, &node.options.resolved(), &of_node);
+        let place = Place::named(format!("{}.{}", node.kind.section().key(), node.name));
+        write_table(&mut text, &place, first, &node.options.resolved(), &of_node);
     }
     text
 }
@@ -115,36 +116,79 @@ fn edges<'p>(plan: &'p Plan, node: &'p PlanNode) -> impl Iterator<Item = (&'p st
     })
 }
 
+/// Where a table stands in the text.
+struct Place {
+    /// Its name, e.g. `stages.whole.rpc`.
+    name: String,
+    /// What goes before its options in the paths of origins, e.g. `rpc.1.`.
+    prefix: String,
+    /// Whether it is one of a list.
+    is_element: bool,
+}
+
+impl Place {
+    fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), prefix: String::new(), is_element: false }
+    }
+
+    fn table(&self, key: &str) -> Self {
+        let name = format!("{}.{}", self.name, quoted_key(key));
+        Self { name, prefix: format!("{}{key}.", self.prefix), is_element: false }
+    }
+
+    fn element(&self, key: &str, index: usize) -> Self {
+        let list = self.table(key);
+        Self { prefix: format!("{}{index}.", list.prefix), is_element: true, ..list }
+    }
+
+    fn header(&self) -> String {
+        if self.is_element { format!("[[{}]]", self.name) } else { format!("[{}]", self.name) }
+    }
+}
+
+fn is_table(value: &Value) -> bool {
+    value.as_object().is_some_and(|inner| !inner.is_empty())
+}
+
+/// Whether each element has values, and so origins, of its own.
+fn is_list_of_tables(list: &[Value]) -> bool {
+    !list.is_empty() && list.iter().all(is_table)
+}
+
 /// Writes a table: `first`, its values, then the tables in it.
 fn write_table<'o>(
     text: &mut String,
-    header: &str,
-    prefix: &str,
+    place: &Place,
     first: Vec<(String, String)>,
     table: &Value,
     origin: &dyn Fn(&str) -> &'o str,
 ) {
-    let entries: Vec<_> =
-        table.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
-    let is_table = |value: &Value| value.as_object().is_some_and(|inner| !inner.is_empty());
+    let entries = table.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let (tables, values): (Vec<_>, Vec<_>) = entries.partition(|(_, value)| {
+        is_table(value) || value.as_array().is_some_and(|list| is_list_of_tables(list))
+    });
     let mut lines = first;
-    for (key, value) in entries.iter().filter(|(_, value)| !is_table(value)) {
+    for (key, value) in values {
         let line = format!("{} = {}", quoted_key(key), literal(value));
-        lines.push((line, origin(&format!("{prefix}{key}")).to_owned()));
+        lines.push((line, origin(&format!("{}{key}", place.prefix)).to_owned()));
     }
-    let tables: Vec<_> = entries.into_iter().filter(|(_, value)| is_table(value)).collect();
-    if !lines.is_empty() || tables.is_empty() {
-        write_lines(text, header, &lines);
+    if !lines.is_empty() || tables.is_empty() || place.is_element {
+        write_lines(text, &place.header(), &lines);
     }
     for (key, value) in tables {
-        let (header, prefix) = (format!("{header}.{}", quoted_key(key)), format!("{prefix}{key}."));
-        write_table(text, &header, &prefix, Vec::new(), value, origin);
+        let Value::Array(list) = value else {
+            write_table(text, &place.table(key), Vec::new(), value, origin);
+            continue;
+        };
+        for (index, element) in list.iter().enumerate() {
+            write_table(text, &place.element(key, index), Vec::new(), element, origin);
+        }
     }
 }
 
 fn write_lines(text: &mut String, header: &str, lines: &[(String, String)]) {
     let separator = if text.is_empty() { "" } else { "\n" };
-    text.push_str(&format!("{separator}[{header}]\n"));
+    text.push_str(&format!("{separator}{header}\n"));
     let widths = lines.iter().map(|(line, _)| line.chars().count());
     let width = widths.filter(|width| *width <= MOST_COLUMNS).max().unwrap_or(0);
     for (line, origin) in lines {
@@ -201,7 +245,7 @@ fn record(plan: &Plan) -> Value {
     json!({ "pipeline": settings, "nodes": nodes })
 }
 
-/// Each value of a table as `{ value, origin }`; tables stay tables.
+/// Each value of a table as `{ value, origin }`; tables and lists of them stay what they are.
 fn with_origins<'o>(value: Value, prefix: &str, origin: &dyn Fn(&str) -> &'o str) -> Value {
     let Value::Object(table) = value else { return value };
     let entry = |(key, value): (String, Value)| {
@@ -209,6 +253,12 @@ fn with_origins<'o>(value: Value, prefix: &str, origin: &dyn Fn(&str) -> &'o str
         let shown = match value {
             Value::Object(inner) if !inner.is_empty() => {
                 with_origins(Value::Object(inner), &format!("{path}."), origin)
+            }
+            Value::Array(list) if is_list_of_tables(&list) => {
+                let element = |(index, element): (usize, Value)| {
+                    with_origins(element, &format!("{path}.{index}."), origin)
+                };
+                Value::Array(list.into_iter().enumerate().map(element).collect())
             }
             value => json!({ "value": value, "origin": origin(&path) }),
         };

@@ -139,7 +139,9 @@ fn address(endpoint: &Endpoint) -> String {
 }
 
 fn tls(endpoint: &Endpoint) -> &'static str {
-    if endpoint.options.url.starts_with("https") { "yes" } else { "no" }
+    // As it was checked: the scheme may be written in capitals.
+    let is_https = Url::parse(&endpoint.options.url).is_ok_and(|url| url.scheme() == "https");
+    if is_https { "yes" } else { "no" }
 }
 
 /// The slots behind the best of all.

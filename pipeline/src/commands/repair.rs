@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use sluice_sinks::parquet::{CommitRange, Inventory, ParquetOptions};
+use sluice_sinks::parquet::{Inventory, Missing, ParquetOptions};
 
-use super::backfill::job::{Origin, Output, fill, stretches, targets};
+use super::backfill::job::{Origin, Output, check_folders, fill, targets};
 use super::backfill::rewrite::take_out;
 use super::backfill::{EXIT_HOLES, MAX_WORKERS, RewriteError, SlotSpan, finish, load};
 use super::run::EXIT_FAILED;
@@ -68,6 +68,9 @@ pub async fn run(args: RepairArgs) -> ExitCode {
     if args.dry_run {
         return ExitCode::from(EXIT_HOLES);
     }
+    if let Err(error) = check_folders(&plan) {
+        return finish(Err(error));
+    }
     let workers = args.workers.and_then(|workers| usize::try_from(workers).ok());
     finish(fill(plan, examined.into_iter().map(|one| one.output).collect(), Origin::Rpc(workers)).await)
 }
@@ -75,7 +78,7 @@ pub async fn run(args: RepairArgs) -> ExitCode {
 /// A folder and what it lacks.
 struct Examined {
     output: Output,
-    missing: Vec<CommitRange>,
+    missing: Missing,
     inventory: Inventory,
 }
 
@@ -137,8 +140,8 @@ fn describe(examined: &[Examined]) -> String {
         let SlotSpan { first, last } = output.span;
         let path = output.path.display();
         // A string takes everything.
-        writeln!(text, "{path}: slots {first} to {last}, {} ranges missing", missing.len()).ok();
-        for stretch in stretches(missing.iter().copied()) {
+        writeln!(text, "{path}: slots {first} to {last}, {} ranges missing", missing.ranges()).ok();
+        for stretch in missing.stretches() {
             writeln!(text, "  {}..={} ({} slots)", stretch.first, stretch.last, stretch.slots()).ok();
         }
         for lag in inventory.lags() {

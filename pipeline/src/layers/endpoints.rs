@@ -5,8 +5,9 @@ use serde_json::Value;
 use sluice_config::diagnostic::{Span, quote};
 use sluice_config::document::{Document, NodeTable, Section};
 use sluice_config::layers::{Assignment, Place, Precedence, value_at};
+use sluice_stages::http_url;
 
-use super::text::{is_http, string};
+use super::text::string;
 use crate::redact::{self, REDACTED};
 
 /// The kind of source that has endpoints.
@@ -69,13 +70,13 @@ pub(super) fn read(text: &str) -> Result<String, String> {
         return Err("expected one endpoint at least".to_owned());
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
-        if !is_http(&endpoint.url) {
-            let shown = quote(&redact::url(&endpoint.url));
-            return Err(format!("endpoint {}: {shown} is not an http or https url", index + 1));
+        if let Err(error) = http_url::parse_verbatim(&endpoint.url) {
+            let shown = quote(&redact::server(&endpoint.url));
+            return Err(format!("endpoint {}: {shown} is not an http or https url: it {error}", index + 1));
         }
-        if endpoints[..index].iter().any(|other| other.url == endpoint.url) {
-            return Err(format!("endpoint {} stands in the list twice", index + 1));
-        }
+    }
+    if let Some((again, first)) = http_url::repeated(endpoints.iter().map(|endpoint| endpoint.url.as_str())) {
+        return Err(format!("endpoint {} is endpoint {}, too", again + 1, first + 1));
     }
     let endpoints: Vec<_> = endpoints.iter().map(Endpoint::toml).collect();
     Ok(format!("[{}]", endpoints.join(", ")))
@@ -122,19 +123,35 @@ fn fault(value: &Value) -> String {
     "this can't be read".to_owned()
 }
 
+/// The parts of a list of urls, for showing: what has no scheme may be the rest of a password with a comma in it, and stays
+/// with the url before it.
+fn urls(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (comma, _) in text.match_indices(',') {
+        let next = text[comma + 1..].split(',').next().unwrap_or_default().trim();
+        if next.is_empty() || next.contains("://") {
+            parts.push(text[start..comma].trim());
+            start = comma + 1;
+        }
+    }
+    parts.push(text[start..].trim());
+    parts
+}
+
 /// `text` without tokens and without what urls hide.
 pub(super) fn shown(text: &str) -> String {
     if !is_json(text.trim_start()) {
-        return text.split(',').map(|url| redact::url(url.trim())).collect::<Vec<_>>().join(",");
+        return urls(text).into_iter().map(redact::server).collect::<Vec<_>>().join(",");
     }
     let Ok(Value::Array(list)) = serde_json::from_str(text) else { return REDACTED.to_owned() };
     let element = |value: Value| match value {
-        Value::String(text) => Value::String(redact::url(&text)),
+        Value::String(text) => Value::String(redact::server(&text)),
         Value::Object(object) => object
             .into_iter()
             .map(|(key, value)| {
                 let value = match (key.as_str(), value) {
-                    ("url", Value::String(text)) => Value::String(redact::url(&text)),
+                    ("url", Value::String(text)) => Value::String(redact::server(&text)),
                     ("name" | "region", Value::String(text)) => Value::String(text),
                     ("priority", Value::Number(number)) => Value::Number(number),
                     ("role", Value::String(text)) if matches!(text.as_str(), "active" | "standby") => {
@@ -145,7 +162,7 @@ pub(super) fn shown(text: &str) -> String {
                 (key, value)
             })
             .collect(),
-        other => other,
+        _ => Value::String(REDACTED.to_owned()),
     };
     Value::Array(list.into_iter().map(element).collect()).to_string()
 }
@@ -206,11 +223,59 @@ mod tests {
     }
 
     #[test]
+    fn endpoints_are_shown_by_scheme_host_and_port() {
+        for (text, expected) in [
+            ("http://a,tcp://b", "http://a,tcp://b"),
+            (
+                "https://u:12,34@host:1/key?k=v , http://b:2",
+                "https://[redacted]@host:1/[redacted],http://b:2",
+            ),
+            ("[12, \"http://a/key\"]", "[\"[redacted]\",\"http://a/[redacted]\"]"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_without_secrets() {
         for (text, expected) in [
-            ("http://a,ftp://u:hunter2@b", "endpoint 2: `ftp://[redacted]@b` is not an http or https url"),
-            ("http://a,,http://b", "endpoint 2: `` is not an http or https url"),
-            ("http://a,http://a", "endpoint 2 stands in the list twice"),
+            (
+                "http://a,ftp://u:hunter2@b",
+                "endpoint 2: `ftp://[redacted]@b` is not an http or https url: it does not begin with http:// or https://",
+            ),
+            (
+                "http://a,,http://b",
+                "endpoint 2: `` is not an http or https url: it does not begin with http:// or https://",
+            ),
+            ("http://a,http://b,http://A:80/", "endpoint 3 is endpoint 1, too"),
+            (
+                "host.example/?api-key=hunter2",
+                "endpoint 1: `[redacted]` is not an http or https url: it does not begin with http:// or https://",
+            ),
+            (
+                "https:/host/?api-key=hunter2",
+                "endpoint 1: `[redacted]` is not an http or https url: it does not begin with http:// or https://",
+            ),
+            (
+                "https://user:hunter2@host:99999",
+                "endpoint 1: `https://[redacted]` is not an http or https url: it can't be read: invalid port number",
+            ),
+            (
+                "https://u:hunter2,hunter2@host",
+                "endpoint 1: `https://[redacted]` is not an http or https url: it can't be read: invalid port number",
+            ),
+            (
+                "https://u:12,hunter2@host",
+                "endpoint 2: `[redacted]` is not an http or https url: it does not begin with http:// or https://",
+            ),
+            (
+                r#"[{"url":"https://user:hunter2@host:99999"}]"#,
+                "endpoint 1: `https://[redacted]` is not an http or https url: it can't be read: invalid port number",
+            ),
+            (
+                r#"["https://host/hunter2", "hunter2"]"#,
+                "endpoint 2: `[redacted]` is not an http or https url: it does not begin with http:// or https://",
+            ),
             ("[]", "expected one endpoint at least"),
             ("[{\"url\": hunter2}]", "this is not a JSON list (line 1, column 10)"),
             ("[{\"token\":\"hunter2\"}]", "endpoint 1: `url` is missing"),

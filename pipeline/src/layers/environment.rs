@@ -1,10 +1,12 @@
 //! Where variables come from: the process, and a file of `NAME=value` lines on request.
 
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::path::{Path, PathBuf};
 
 use sluice_config::diagnostic::{Code, Diagnostic, Diagnostics, Source, quote};
-use sluice_config::substitute::Variables;
+use sluice_config::secret::Secret;
+use sluice_config::substitute::{NotUnicode, Variables};
 use thiserror::Error;
 
 /// Variables of the process, and below them those of a file.
@@ -82,8 +84,17 @@ fn line_of(text: &str, wrong: &str) -> usize {
 }
 
 impl Variables for Environment {
-    fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().or_else(|| self.file.get(name).cloned())
+    fn get(&self, name: &str) -> Result<Option<String>, NotUnicode> {
+        Ok(read(std::env::var(name))?.or_else(|| self.file.get(name).cloned()))
+    }
+}
+
+/// A variable that is set to what is not text is not one that is not set.
+fn read(value: Result<String, VarError>) -> Result<Option<String>, NotUnicode> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(value)) => Err(NotUnicode { lossy: Secret::new(value.to_string_lossy()) }),
     }
 }
 
@@ -108,11 +119,23 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn a_value_that_is_not_text_is_told_from_none() {
+        use std::ffi::OsString;
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let value = OsString::from_vec(b"5\xff0".to_vec());
+        let error = read(Err(VarError::NotUnicode(value))).expect_err("not text");
+        assert_eq!(error.lossy.expose(), "5\u{fffd}0");
+        assert_eq!(read(Err(VarError::NotPresent)), Ok(None));
+    }
+
+    #[test]
     fn the_process_goes_before_the_file() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), "PATH=nowhere\nSLUICE_TEST_ONLY_HERE=yes\n").expect("written");
         let environment = Environment::with_file(file.path()).expect("valid");
-        assert_ne!(environment.get("PATH").as_deref(), Some("nowhere"));
-        assert_eq!(environment.get("SLUICE_TEST_ONLY_HERE").as_deref(), Some("yes"));
+        assert_ne!(environment.get("PATH"), Ok(Some("nowhere".to_owned())));
+        assert_eq!(environment.get("SLUICE_TEST_ONLY_HERE"), Ok(Some("yes".to_owned())));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use sluice_stages::http_url;
+
 use super::endpoints;
-use super::text::{is_http, string};
-use crate::redact::{self, REDACTED};
+use super::text::string;
+use crate::redact;
 
 /// What a variable may be.
 pub(super) enum Form {
@@ -43,8 +45,7 @@ impl Form {
                 let number = number.ok_or_else(expected)?;
                 Ok(if suffix.is_empty() { number.to_string() } else { format!("\"{number}{suffix}\"") })
             }
-            Self::SecretUrl if is_http(text) => Ok(string(text)),
-            Self::SecretUrl => Err(expected()),
+            Self::SecretUrl => http_url::parse(text).map(|_| string(text)).map_err(|_| expected()),
             Self::Endpoints => endpoints::read(text),
         }
     }
@@ -53,15 +54,7 @@ impl Form {
     pub(super) fn shown(&self, text: &str) -> String {
         match self {
             Self::Words(_) | Self::Whole { .. } => text.to_owned(),
-            Self::SecretUrl => match text.split_once("://") {
-                // Receivers put tokens into paths of any length.
-                Some((scheme, rest)) => {
-                    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-                    let host = host.rsplit('@').next().unwrap_or_default();
-                    format!("{}/{REDACTED}", redact::url(&format!("{scheme}://{host}")))
-                }
-                None => REDACTED.to_owned(),
-            },
+            Self::SecretUrl => redact::server(text),
             Self::Endpoints => endpoints::shown(text),
         }
     }

@@ -8,6 +8,7 @@ mod cpu_alert;
 mod endpoints;
 mod environment;
 mod forms;
+mod needs;
 mod profiles;
 mod text;
 mod variables;

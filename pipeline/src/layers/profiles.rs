@@ -14,7 +14,7 @@ struct Row {
     values: fn(Profile) -> &'static str,
 }
 
-const ROWS: [Row; 3] = [
+const ROWS: [Row; 4] = [
     Row {
         kind: "commitment",
         option: "level",
@@ -33,16 +33,18 @@ const ROWS: [Row; 3] = [
             Profile::Conservative => "50",
         },
     },
-    Row {
-        kind: "recovery",
-        option: "rpc.requests_per_second",
-        values: |profile| match profile {
-            Profile::Aggressive => "100",
-            Profile::Balanced => "50",
-            Profile::Conservative => "20",
-        },
-    },
+    Row { kind: "recovery", option: "rpc.requests_per_second", values: requests_per_second },
+    Row { kind: "yellowstone", option: "max_requests_per_second", values: requests_per_second },
 ];
+
+/// The same for RPC nodes and for endpoints: each has its own limit.
+fn requests_per_second(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Aggressive => "100",
+        Profile::Balanced => "50",
+        Profile::Conservative => "20",
+    }
+}
 
 /// Puts the profile that the document names under what it says. An option whose value a sink insists on is left at its
 /// default, which is what the sink needs.

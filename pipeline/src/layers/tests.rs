@@ -56,6 +56,7 @@ fn every_variable_changes_what_it_names() {
         ("PERFORMANCE_MODE", "aggressive", "live.level", "\"processed\""),
         ("PERFORMANCE_MODE", "aggressive", "some.batch_size", "200"),
         ("PERFORMANCE_MODE", "conservative", "whole.rpc.requests_per_second", "20"),
+        ("PERFORMANCE_MODE", "conservative", "ams.max_requests_per_second", "20"),
         ("COMMITMENT_STRATEGY", "adaptive", "live.strategy", "\"adaptive\""),
         ("MAX_THROUGHPUT", "4321", "live.thresholds.max_throughput", "4321"),
         ("MAX_LATENCY", "321", "live.thresholds.max_latency", "\"321ms\""),
@@ -103,6 +104,41 @@ fn a_variable_that_has_no_use_here_is_a_warning() {
     let shown = plan.warnings.render(false);
     assert!(shown.contains("SLOT_RECOVERY_MAX_RETRIES changes nothing in this pipeline"), "{shown}");
     assert!(shown.contains("it is for nodes of type `recovery`"), "{shown}");
+}
+
+#[test]
+fn a_variable_that_no_node_makes_anything_of_is_a_warning() {
+    let warnings = |text: &str, variables: &[(&str, &str)]| {
+        parse(text, variables).unwrap_or_else(|wrong| panic!("{wrong}")).warnings.render(false)
+    };
+    let adaptive = TEXT.replace("\"commitment\"", "\"commitment\"\nstrategy = \"adaptive\"");
+    let listed =
+        TEXT.replace("url = \"http://a\"", "endpoints = [{ url = \"http://a\" }, { url = \"http://b\" }]");
+    for (name, set, needed, other) in [
+        ("MAX_LATENCY", "9", "`strategy = \"adaptive\"`", &adaptive),
+        ("MAX_THROUGHPUT", "9", "`strategy = \"adaptive\"`", &adaptive),
+        ("GRPC_FAILOVER_ENABLED", "true", "two `endpoints` or more", &listed),
+    ] {
+        let shown = warnings(TEXT, &[(name, set)]);
+        assert!(shown.contains(&format!("{name} changes nothing in this pipeline")), "{shown}");
+        assert!(shown.contains(needed), "{shown}");
+        assert!(!warnings(other, &[(name, set)]).contains("changes nothing"), "{name}");
+    }
+    for together in [
+        [("MAX_LATENCY", "9"), ("COMMITMENT_STRATEGY", "adaptive")],
+        [("GRPC_FAILOVER_ENABLED", "1"), ("GRPC_ENDPOINTS", "http://a,http://b")],
+    ] {
+        assert!(!warnings(TEXT, &together).contains("changes nothing"), "{together:?}");
+    }
+}
+
+#[test]
+fn the_profile_is_for_each_node_of_a_list() {
+    let nodes = "rpc = [{ url = \"http://a\", requests_per_second = 7 }, { url = \"http://b\" }]";
+    let text = TEXT.replace("rpc = { url = \"http://rpc\" }", nodes);
+    let plan = parse(&text, &[("PERFORMANCE_MODE", "aggressive")]).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let rpc = value(&plan.resolved(), "whole.rpc");
+    assert_eq!([&rpc[0]["requests_per_second"], &rpc[1]["requests_per_second"]], [7, 100]);
 }
 
 #[test]

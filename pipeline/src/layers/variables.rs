@@ -6,10 +6,10 @@
 use sluice_config::diagnostic::{Code, Diagnostic, Layer, Sources, Span, quote};
 use sluice_config::document::Document;
 use sluice_config::layers::{Assignment, LayerText, Place, Precedence, value_at};
-use sluice_config::substitute::Variables;
+use sluice_config::substitute::{NotUnicode, Variables};
 
 use super::forms::{BOOLEAN, Form};
-use super::{endpoints, webhook};
+use super::{endpoints, needs, webhook};
 
 /// A variable.
 struct Variable {
@@ -33,6 +33,9 @@ enum Target {
 
 /// A day: the longest latency or interval that makes sense.
 const DAY_MILLIS: u64 = 86_400_000;
+
+/// What is wrong with a value that is no text, whatever the variable may be.
+const NOT_TEXT: &str = "this is not UTF-8 text";
 
 const VARIABLES: &[Variable] = &[
     Variable {
@@ -127,12 +130,15 @@ impl Settled {
         let mut text = LayerText::after(sources);
         let mut settled = Vec::new();
         for variable in VARIABLES {
-            let Some(written) = variables.get(variable.name).filter(|value| !value.is_empty()) else {
-                continue;
+            let (written, is_text) = match variables.get(variable.name) {
+                Ok(Some(written)) if !written.is_empty() => (written, true),
+                Ok(_) => continue,
+                Err(NotUnicode { lossy }) => (lossy.expose().to_owned(), false),
             };
             let shown = variable.form.shown(&written);
             let (name_span, span) = text.line(variable.name, &shown);
-            match variable.form.read(written.trim()) {
+            let read = if is_text { variable.form.read(written.trim()) } else { Err(NOT_TEXT.to_owned()) };
+            match read {
                 Ok(toml) => settled.push(Setting { variable, written, toml, name_span, span }),
                 Err(wrong) => found.push(
                     Diagnostic::error(
@@ -155,7 +161,17 @@ impl Settled {
                 document.note(setting.span.clone(), &setting.written, true);
             }
             if let Err(kind) = setting.apply(document) {
-                found.push(setting.unused(kind));
+                found.push(setting.unused(format!("it is for nodes of type `{kind}`, and there are none")));
+            }
+        }
+    }
+
+    /// Variables whose nodes are there, but none that makes anything of the value: warnings go to `found`. The document
+    /// holds all other layers by now.
+    pub(crate) fn check_use(&self, document: &Document<'_>, found: &mut Vec<Diagnostic>) {
+        for setting in &self.0 {
+            if let Target::Option { kind, option } = setting.variable.target {
+                found.extend(needs::lacking(kind, option, document).map(|lacking| setting.unused(lacking)));
             }
         }
     }
@@ -190,20 +206,50 @@ impl Setting {
         if count == 0 { Err(kind) } else { Ok(()) }
     }
 
-    fn unused(&self, kind: &str) -> Diagnostic {
+    fn unused(&self, why: String) -> Diagnostic {
         let title = format!("{} changes nothing in this pipeline", self.variable.name);
-        Diagnostic::warning(Code::UnusedVariable, title)
-            .at(self.name_span.clone(), "")
-            .help(format!("it is for nodes of type `{kind}`, and there are none"))
+        Diagnostic::warning(Code::UnusedVariable, title).at(self.name_span.clone(), "").help(why)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sluice_config::diagnostic::{Diagnostics, Source};
     use sluice_config::schema::Node;
+    use sluice_config::secret::Secret;
 
     use super::*;
     use crate::kinds::KINDS;
+
+    /// All variables are set to this, which is not text.
+    struct Binary(&'static str);
+
+    impl Variables for Binary {
+        fn get(&self, _: &str) -> Result<Option<String>, NotUnicode> {
+            Err(NotUnicode { lossy: Secret::new(self.0) })
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_told_with_name_value_and_what_is_allowed_and_without_secrets() {
+        let read = |value: &'static str| {
+            let mut sources = Sources::new(Source { name: "p.toml".to_owned(), text: String::new() });
+            let mut found = Vec::new();
+            assert!(Settled::read(&Binary(value), &mut sources, &mut found).0.is_empty());
+            assert_eq!(found.len(), VARIABLES.len());
+            Diagnostics::of(sources, found).render(false)
+        };
+        let text = read("50\u{fffd}");
+        for expected in
+            ["MAX_CPU_PERCENT can't be `50\u{fffd}`", NOT_TEXT, "a whole number of percent from 1 to 100"]
+        {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+        let text = read("https://host/hunter2\u{fffd}");
+        for secret in ["GRPC_ENDPOINTS", "ALERT_WEBHOOK_URL"] {
+            assert!(text.contains(&format!("{secret} can't be `https://host/[redacted]`")), "{text}");
+        }
+    }
 
     #[test]
     fn every_variable_names_an_option_that_there_is() {

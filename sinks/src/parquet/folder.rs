@@ -41,6 +41,35 @@ pub(crate) struct Settings {
     pub(crate) datasets: Vec<Dataset>,
 }
 
+impl Settings {
+    /// Those of the folder at `root`; `None` if it is not there, or was never used.
+    pub(crate) fn read(root: &Path) -> Result<Option<Self>, BuildError> {
+        let path = root.join(SETTINGS_FILE);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            result => result.map_err(io_error(&path))?,
+        };
+        let settings: Self = serde_json::from_str(&text)
+            .map_err(|error| BuildError::Other(format!("{}: {error}", path.display())))?;
+        if settings.commit_slots == 0 {
+            return Err(BuildError::Other(format!("{}: commit_slots is 0", path.display())));
+        }
+        Ok(Some(settings))
+    }
+
+    /// Whether the folder at `root` has files that are made in another way. Nothing in it is touched.
+    pub(crate) fn check(&self, root: &Path) -> Result<(), BuildError> {
+        match Self::read(root)?.and_then(|known| difference(&known, self)) {
+            None => Ok(()),
+            Some(what) => Err(BuildError::Other(format!(
+                "{} was made with another {what}, and its files would not fit together; set it back, or write to another \
+                 folder",
+                root.display()
+            ))),
+        }
+    }
+}
+
 /// Where the folder begins.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +95,8 @@ impl Folder {
         fs::create_dir_all(staging(root)).map_err(io_error(root))?;
         let lock = lock(root)?;
         clear_staging(root)?;
-        check_settings(root, settings)?;
+        settings.check(root)?;
+        note_settings(root, settings)?;
         let listing = Listing::read(root, settings.commit_slots)?;
         let first_slot = read_start(root)?.into_iter().chain(listing.earliest()).min();
         Ok(Self { root: root.to_owned(), listing, first_slot, _lock: lock })
@@ -109,26 +139,6 @@ fn clear_staging(root: &Path) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn check_settings(root: &Path, settings: &Settings) -> Result<(), BuildError> {
-    let path = root.join(SETTINGS_FILE);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return write_settings(root, &path, settings);
-        }
-        result => result.map_err(io_error(&path))?,
-    };
-    let known: Settings = serde_json::from_str(&text)
-        .map_err(|error| BuildError::Other(format!("{}: {error}", path.display())))?;
-    match difference(&known, settings) {
-        None => Ok(()),
-        Some(what) => Err(BuildError::Other(format!(
-            "{} was made with another {what}, and its files would not fit together; set it back, or write to another \
-             folder",
-            root.display()
-        ))),
-    }
-}
-
 fn difference(known: &Settings, wanted: &Settings) -> Option<String> {
     let differs = |name: &str, known: String, wanted: String| {
         (known != wanted).then(|| format!("{name} ({known}, now {wanted})"))
@@ -147,10 +157,15 @@ fn difference(known: &Settings, wanted: &Settings) -> Option<String> {
         .or_else(|| differs("datasets", names(known), names(wanted)))
 }
 
-fn write_settings(root: &Path, path: &Path, settings: &Settings) -> Result<(), BuildError> {
+/// Notes how the files of a folder are made that was never used.
+fn note_settings(root: &Path, settings: &Settings) -> Result<(), BuildError> {
+    let path = root.join(SETTINGS_FILE);
+    if path.exists() {
+        return Ok(());
+    }
     let text =
         serde_json::to_string_pretty(settings).map_err(|error| BuildError::Other(error.to_string()))?;
-    write_durably(root, SETTINGS_FILE, text).map_err(io_error(path))
+    write_durably(root, SETTINGS_FILE, text).map_err(io_error(&path))
 }
 
 /// Replaces a small file: whole and durable, or as it was.

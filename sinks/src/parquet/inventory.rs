@@ -1,14 +1,13 @@
 //! What an output folder holds and what it lacks, read without touching it: for those who fill it.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use sluice_stages::component::BuildError;
 use sluice_stages::slot::Slot;
 
 use super::dataset::{Dataset, Track};
-use super::folder::{Listing, SETTINGS_FILE, Settings};
+use super::folder::{Listing, Settings};
+use super::missing::Missing;
 use super::range::CommitRange;
 
 /// The listing of a folder.
@@ -38,7 +37,7 @@ impl Inventory {
     /// # Errors
     /// If something in it can't be read.
     pub fn read(root: &Path, commit_slots: u64, required: &[Dataset]) -> Result<Self, BuildError> {
-        let commit_slots = settings(root)?.map_or(commit_slots, |settings| settings.commit_slots);
+        let commit_slots = Settings::read(root)?.map_or(commit_slots, |settings| settings.commit_slots);
         Ok(Self { commit_slots, listing: Listing::read(root, commit_slots)?, required: required.to_vec() })
     }
 
@@ -60,9 +59,8 @@ impl Inventory {
     }
 
     /// The ranges between two slots, their own ranges included, whose blocks and transactions are not all there.
-    pub fn missing(&self, first: Slot, last: Slot) -> Vec<CommitRange> {
-        let committed = self.listing.committed(&self.required);
-        self.ranges(first, last).filter(|range| !committed.contains(&range.first)).collect()
+    pub fn missing(&self, first: Slot, last: Slot) -> Missing {
+        Missing::between(first, last, self.commit_slots, &self.listing.committed(&self.required))
     }
 
     /// The datasets that lack ranges which the blocks are there for. One that is not required and has no file at all was not
@@ -79,29 +77,13 @@ impl Inventory {
         };
         Dataset::ALL.into_iter().filter_map(lag).collect()
     }
-
-    fn ranges(&self, first: Slot, last: Slot) -> impl Iterator<Item = CommitRange> + use<> {
-        let ranges = std::iter::successors(Some(self.range_of(first)), |range| Some(range.next()));
-        ranges.take_while(move |range| range.first <= last)
-    }
-}
-
-fn settings(root: &Path) -> Result<Option<Settings>, BuildError> {
-    let path = root.join(SETTINGS_FILE);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result.map_err(|source| BuildError::Io { path: path.clone(), source })?,
-    };
-    let settings: Settings = serde_json::from_str(&text)
-        .map_err(|error| BuildError::Other(format!("{}: {error}", path.display())))?;
-    if settings.commit_slots == 0 {
-        return Err(BuildError::Other(format!("{}: commit_slots is 0", path.display())));
-    }
-    Ok(Some(settings))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::super::folder::SETTINGS_FILE;
     use super::*;
 
     fn touch(root: &Path, dataset: Dataset, slots: &[Slot]) {
@@ -110,6 +92,10 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a folder")).expect("made");
             fs::write(path, "").expect("written");
         }
+    }
+
+    fn ends(missing: &Missing) -> Vec<(Slot, Slot)> {
+        missing.stretches().iter().map(|stretch| (stretch.first, stretch.last)).collect()
     }
 
     fn firsts(ranges: &[CommitRange]) -> Vec<Slot> {
@@ -121,7 +107,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a folder");
         let inventory = Inventory::read(&root.path().join("none"), 10, &[]).expect("nothing to read");
         assert_eq!(inventory.extent(), None);
-        assert_eq!(firsts(&inventory.missing(15, 30)), [10, 20, 30]);
+        assert_eq!(ends(&inventory.missing(15, 30)), [(10, 39)]);
         assert_eq!(inventory.lags(), []);
     }
 
@@ -133,7 +119,7 @@ mod tests {
         touch(root.path(), Dataset::Entries, &[30]);
         let inventory = Inventory::read(root.path(), 10, &[]).expect("readable");
         assert_eq!(inventory.extent(), Some((0, 39)));
-        assert_eq!(firsts(&inventory.missing(0, 39)), [10, 20]);
+        assert_eq!(ends(&inventory.missing(0, 39)), [(10, 29)]);
         let lags: Vec<_> = inventory
             .lags()
             .iter()
@@ -152,7 +138,7 @@ mod tests {
         touch(root.path(), Dataset::Blocks, &[0, 10]);
         let inventory =
             Inventory::read(root.path(), 10, &[Dataset::Blocks, Dataset::Rewards]).expect("readable");
-        assert_eq!(firsts(&inventory.missing(0, 19)), [0, 10]);
+        assert_eq!(ends(&inventory.missing(0, 19)), [(0, 19)]);
         let lags: Vec<_> = inventory.lags().iter().map(|lag| (lag.dataset, firsts(&lag.ranges))).collect();
         assert_eq!(lags, [(Dataset::Rewards, vec![0, 10])]);
     }

@@ -128,6 +128,14 @@ impl ParquetOptions {
         self.datasets.iter().copied().filter(is_fillable).collect()
     }
 
+    /// Checks that the folder, if it was used before, was made with the same settings; nothing in it is touched.
+    ///
+    /// # Errors
+    /// If it was not, with both values, or if its settings can't be read.
+    pub fn check_folder(&self) -> Result<(), BuildError> {
+        self.settings().check(&self.path)
+    }
+
     fn settings(&self) -> Settings {
         let chosen = Dataset::ALL.into_iter().filter(|dataset| self.datasets.contains(dataset));
         Settings {

@@ -6,6 +6,9 @@ use sluice_stages::slot::{SLOTS_PER_EPOCH, Slot};
 
 use super::dataset::Dataset;
 
+/// The last slot that files are asked for: names hold twelve digits, enough for 12,000 years.
+pub const MAX_SLOT: Slot = 999_999_999_999;
+
 /// The aligned range of slots of one file, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommitRange {
@@ -19,14 +22,15 @@ impl CommitRange {
     /// The range of `commit_slots` slots that `slot` lies in.
     pub fn containing(slot: Slot, commit_slots: u64) -> Self {
         let first = slot - slot % commit_slots;
-        Self { first, last: first + (commit_slots - 1) }
+        // The names of files and the slots of servers may be any number.
+        Self { first, last: first.saturating_add(commit_slots - 1) }
     }
 
     /// The range after this one.
     #[must_use]
     pub fn next(self) -> Self {
         let slots = self.slots();
-        Self { first: self.first + slots, last: self.last + slots }
+        Self { first: self.first.saturating_add(slots), last: self.last.saturating_add(slots) }
     }
 
     /// Number of slots in it.
@@ -44,7 +48,7 @@ impl CommitRange {
         self.first / SLOTS_PER_EPOCH
     }
 
-    /// The file's name: both slots, padded so that names sort as slots do.
+    /// The file's name: both slots, padded so that names sort as slots do up to [`MAX_SLOT`].
     pub fn file_name(self) -> String {
         format!("{:012}-{:012}.parquet", self.first, self.last)
     }
@@ -77,6 +81,13 @@ mod tests {
         assert_eq!((range.first, range.last, range.slots()), (432, 863, 432));
         assert_eq!(CommitRange::containing(864, 432), range.next());
         assert!(range.contains(432) && range.contains(863) && !range.contains(864));
+    }
+
+    #[test]
+    fn the_range_of_the_greatest_number_ends_with_it() {
+        let range = CommitRange::containing(u64::MAX, 432);
+        assert!(range.contains(u64::MAX));
+        assert_eq!(range.next().last, u64::MAX);
     }
 
     #[test]

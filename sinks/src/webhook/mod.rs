@@ -40,6 +40,7 @@ use sluice_config::Secret;
 use sluice_stages::component::{
     Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role, Start,
 };
+use sluice_stages::http_url;
 use sluice_stages::stage::Flow;
 use url::Url;
 
@@ -178,13 +179,12 @@ fn default_drain_timeout() -> Duration {
 impl WebhookOptions {
     /// The url, if it is one.
     fn parsed_url(&self) -> Option<Url> {
-        let mut url = Url::parse(self.url.expose()).ok()?;
-        let usable = matches!(url.scheme(), "http" | "https") && url.has_host();
+        let mut url = http_url::parse(self.url.expose()).ok()?;
         if self.format == AlertFormat::AlertmanagerV2 && !url.path().ends_with(INTAKE_PATH) {
             let path = format!("{}{INTAKE_PATH}", url.path().trim_end_matches('/'));
             url.set_path(&path);
         }
-        usable.then_some(url)
+        Some(url)
     }
 
     fn limits(&self) -> BatchLimits {

@@ -11,6 +11,7 @@ use super::root::CarRoot;
 use super::source::Car;
 use crate::backfill::{BlockMaker, SlotRange, range_problems};
 use crate::component::{Accepts, BuildContext, BuildError, Component, Emits, Node, Problem, Role};
+use crate::http_url;
 use crate::recovery::pool::RpcList;
 use crate::stage::Flow;
 use crate::yellowstone::filters::{Selection, TransactionFilterOptions};
@@ -82,13 +83,8 @@ impl Component for CarOptions {
                 problems.push(problem("url", "there is a path, too", "give only one of them"))
             }
             (None, Some(url)) => {
-                let usable = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-                if !url::Url::parse(url.expose()).is_ok_and(usable) {
-                    problems.push(problem(
-                        "url",
-                        "is not an http or https url",
-                        "write it like https://host/epoch.car",
-                    ));
+                if let Err(error) = http_url::parse(url.expose()) {
+                    problems.push(problem("url", &error.to_string(), "write it like https://host/epoch.car"));
                 }
             }
             (Some(_), None) => {}

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::rpc::{FetchError, FetchedBlock, Offer, RpcCounts, RpcFetcher, RpcOptions, Standing};
 use crate::component::Problem;
+use crate::http_url;
 use crate::node::Clock;
 use crate::slot::{Commitment, Slot};
 use crate::stage::Metric;
@@ -36,6 +37,13 @@ impl RpcList {
             node.problems().into_iter().map(named).collect::<Vec<_>>()
         };
         let mut problems: Vec<Problem> = self.0.iter().enumerate().flat_map(of).collect();
+        if let Some((again, first)) = http_url::repeated(self.0.iter().map(|node| node.url.expose())) {
+            problems.push(Problem {
+                option: format!("rpc[{again}].url"),
+                message: format!("is that of rpc[{first}], too"),
+                help: "give each node once, with all that it allows".to_owned(),
+            });
+        }
         if self.0.is_empty() {
             problems.push(Problem {
                 option: "rpc".to_owned(),
@@ -261,6 +269,9 @@ mod tests {
         let wrong: Vec<_> = two.problems().into_iter().map(|problem| problem.option).collect();
         assert_eq!(wrong, ["rpc[1].url", "rpc[1].burst"]);
         assert_eq!(list("rpc = []").problems()[0].option, "rpc");
+        let twice = list("rpc = [{ url = 'http://a' }, { url = 'https://a' }, { url = 'http://A:80/' }]");
+        let wrong: Vec<_> = twice.problems().into_iter().map(|problem| problem.option).collect();
+        assert_eq!(wrong, ["rpc[2].url"]);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use crate::component::Endpoint;
 use crate::frame::{Frame, Kind};
 use crate::node::Clock;
 use crate::slot::Slot;
-use crate::yellowstone::client::{self, Read, Subscription};
+use crate::yellowstone::client::{self, Read, Subscription, answered};
 use crate::yellowstone::{Failure, FailureKind};
 
 /// Block metas of later slots after which a slot is taken to be all there: in 70 s of a real stream no update came later
@@ -138,7 +138,7 @@ impl Replay {
     /// Asks whether there is any point in it; returns the endpoint's newest whole slot.
     async fn check(&self, channel: &Channel) -> Result<Slot, ReplayError> {
         let options = &self.endpoint.options;
-        let available = client::first_replayable_slot(channel.clone(), options).await?;
+        let available = answered(client::first_replayable_slot(channel.clone(), options).await)?.flatten();
         if available.is_some_and(|available| available > self.first) {
             return Err(Failure::of(FailureKind::ReplayTooOld { available }).into());
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::client;
+use super::client::{self, answered};
 use super::crew::Crew;
 use super::failure::{Failure, FailureKind};
 use super::health::{CheckReport, EndpointState};
@@ -50,15 +50,6 @@ pub(super) async fn check(endpoint: &Endpoint) -> Result<CheckReport, Failure> {
     let first_replayable = client::first_replayable_slot(channel, options).await.ok().flatten();
     let round_trip = round_trip.ok_or_else(|| Failure::of(FailureKind::Unimplemented))?;
     Ok(CheckReport { round_trip, version, slot, first_replayable })
-}
-
-/// A method that the server does not have says nothing against it.
-fn answered<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
-        Err(failure) => Err(failure),
-    }
 }
 
 fn note(round_trip: &mut Option<Duration>, answered: bool, took: Duration) {

@@ -106,8 +106,7 @@ pub async fn subscribe_with(
 /// The first slot that the server can replay, `None` if it does not say.
 ///
 /// # Errors
-/// If the server does not answer within `connect_timeout`; a server without this method says nothing, which is no
-/// error.
+/// If the server does not answer within `connect_timeout`, or has no such method.
 pub async fn first_replayable_slot(
     channel: Channel,
     options: &YellowstoneOptions,
@@ -116,11 +115,7 @@ pub async fn first_replayable_slot(
     let request = with_headers(SubscribeReplayInfoRequest {}, options)?;
     let call =
         async { client.subscribe_replay_info(request).await.map_err(|status| failure(&status, options)) };
-    match within(options.connect_timeout, call).await {
-        Ok(answer) => Ok(answer.into_inner().first_available),
-        Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    Ok(within(options.connect_timeout, call).await?.into_inner().first_available)
 }
 
 /// The newest slot that the server has seen whole.
@@ -155,6 +150,18 @@ pub async fn version(channel: Channel, options: &YellowstoneOptions) -> Result<S
     let request = with_headers(GetVersionRequest {}, options)?;
     let call = async { client.get_version(request).await.map_err(|status| failure(&status, options)) };
     Ok(within(options.connect_timeout, call).await?.into_inner().version)
+}
+
+/// The answer to a question, if the server has a method for it: that it has not says nothing against it.
+///
+/// # Errors
+/// Any other failure.
+pub fn answered<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(failure) if failure.kind == FailureKind::Unimplemented => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 impl Subscription {

@@ -112,7 +112,8 @@ pub struct YellowstoneOptions {
     #[serde(default = "default_quarantine", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub quarantine: Duration,
-    /// Requests each second to one endpoint: health checks, subscriptions, replays. Default 50.
+    /// Requests each second to one endpoint: health checks, subscriptions, replays. Default: as the pipeline's profile
+    /// says, 50 if it says nothing.
     #[serde(default = "default_max_requests_per_second")]
     pub max_requests_per_second: u32,
     /// Requests at once before they are spaced out. Default 100.

@@ -83,6 +83,7 @@ impl Probe {
             Err(failure) => {
                 match failure.kind {
                     FailureKind::Unauthenticated => self.auth = Verdict::Refused(failure.detail.clone()),
+                    // Not every server has every method; all have that of the subscription.
                     FailureKind::Unimplemented => return None,
                     _ => {}
                 }
@@ -90,6 +91,19 @@ impl Probe {
                 None
             }
         }
+    }
+
+    /// Why there is no subscription. Without its method this is another kind of server, or another path of one.
+    fn on_refused(&mut self, failure: Failure) {
+        match failure.kind {
+            FailureKind::Unimplemented => {
+                self.error.get_or_insert(format!("not a Yellowstone server ({failure})"));
+                return;
+            }
+            FailureKind::Rejected => self.filters = Verdict::Refused(failure.detail.clone()),
+            _ => {}
+        }
+        self.note::<()>(Err(failure));
     }
 }
 
@@ -124,15 +138,11 @@ pub async fn probe(endpoint: &Endpoint) -> Probe {
     let subscribed = client::subscribe(channel, options, None).await;
     match first_update(subscribed, options).await {
         Ok(()) => {
+            probe.note(Ok(()));
             probe.filters = Verdict::Accepted;
             probe.first_update_ms = Some(millis(began.elapsed()));
         }
-        Err(failure) => {
-            if failure.kind == FailureKind::Rejected {
-                probe.filters = Verdict::Refused(failure.detail.clone());
-            }
-            probe.note::<()>(Err(failure));
-        }
+        Err(failure) => probe.on_refused(failure),
     }
     probe
 }
@@ -194,4 +204,46 @@ async fn run(endpoint: &Endpoint, racer: usize, clock: Clock, race: &Mutex<Race>
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_config::secret::Secret;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::service::Routes;
+    use tonic::transport::Server;
+
+    use super::*;
+    use crate::component::BuildContext;
+
+    #[tokio::test]
+    async fn a_server_of_another_kind_is_told_and_has_accepted_no_token() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        // It has no method at all, as a server behind a wrong path.
+        let serving = Server::builder().add_routes(Routes::default());
+        drop(tokio::spawn(serving.serve_with_incoming(TcpListenerStream::new(listener))));
+        let options = YellowstoneOptions {
+            x_token: Some(Secret::new("wrong")),
+            ..YellowstoneOptions::new(format!("http://{address}"))
+        };
+        let mut context = BuildContext::new();
+        context.register("other".into(), options).expect("a new name");
+        let found = probe(&context.endpoints[0]).await;
+        assert_eq!((&found.auth, &found.filters), (&Verdict::Unknown, &Verdict::Unknown), "{found:?}");
+        let error = found.error.expect("it can't be subscribed to");
+        assert!(error.starts_with("not a Yellowstone server (unimplemented"), "{error}");
+    }
+
+    #[test]
+    fn only_an_answer_says_that_the_token_is_good() {
+        let mut probe = Probe::nothing();
+        assert_eq!(probe.note::<()>(Err(Failure::of(FailureKind::Unimplemented))), None);
+        assert_eq!((&probe.auth, &probe.error), (&Verdict::Unknown, &None));
+        assert_eq!(probe.note(Ok(5)), Some(5));
+        assert_eq!(probe.auth, Verdict::Accepted);
+        probe.on_refused(Failure::of(FailureKind::Idle));
+        assert_eq!(probe.error.as_deref(), Some("idle"));
+    }
 }

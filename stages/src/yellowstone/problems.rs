@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use sluice_config::secret::Secret;
-use url::Url;
 
 use super::endpoints::{EndpointRole, names};
 use super::filters::{
@@ -13,6 +12,7 @@ use super::options::YellowstoneOptions;
 use crate::component::Problem;
 use crate::filter::TransactionFilter;
 use crate::frame::LEDGER_FILTER_PREFIX;
+use crate::http_url;
 
 /// HTTP/2's own bounds of a flow-control window.
 const WINDOW_BYTES: std::ops::RangeInclusive<u32> = 65_535..=i32::MAX as u32;
@@ -75,6 +75,10 @@ fn endpoint_problems(options: &YellowstoneOptions) -> Vec<Problem> {
             let message = format!("there are two endpoints called `{name}`");
             problems.push(at(problem("name", &message, "give each its own name")));
         }
+    }
+    if let Some((again, first)) = http_url::repeated(endpoints.iter().map(|endpoint| endpoint.url.as_str())) {
+        let message = format!("is that of endpoints[{first}], too");
+        problems.push(problem(&format!("endpoints[{again}].url"), &message, "give each server once"));
     }
     if endpoints.iter().all(|endpoint| endpoint.role == EndpointRole::Standby) {
         let help = "let at least one be `active`";
@@ -144,14 +148,7 @@ fn problem(option: &str, message: &str, help: &str) -> Problem {
 
 fn url_problem(url: &str) -> Option<Problem> {
     let help = "write it like https://host:443";
-    match Url::parse(url) {
-        Err(error) => Some(problem("url", &format!("is not a url: {error}"), help)),
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            Some(problem("url", &format!("has the scheme `{}`", url.scheme()), help))
-        }
-        Ok(url) if url.host_str().is_none() => Some(problem("url", "has no host", help)),
-        Ok(_) => None,
-    }
+    http_url::parse_verbatim(url).err().map(|error| problem("url", &error.to_string(), help))
 }
 
 fn header_problem(name: &str, value: &Secret) -> Option<Problem> {
@@ -272,12 +269,16 @@ mod tests {
         let twice = "endpoints = [{ url = 'https://a', name = 'x' }, { url = 'https://b', name = 'x' }]";
         assert_eq!(wrong(twice), ["endpoints[1].name"]);
         assert_eq!(wrong("endpoints = [{ url = 'https://a', name = 'x y' }]"), ["endpoints[0].name"]);
+        assert_eq!(
+            wrong("endpoints = [{ url = 'http://a' }, { url = 'http://A:80/' }]"),
+            ["endpoints[1].url"]
+        );
         assert_eq!(wrong("endpoints = [{ url = 'https://a', role = 'standby' }]"), ["endpoints"]);
     }
 
     #[test]
     fn urls_of_other_kinds_are_refused() {
-        for url in ["host:443", "ftp://host", "", "https://"] {
+        for url in ["host:443", "ftp://host", "", "https://", "https:/host", "https://host/a b"] {
             assert!(url_problem(url).is_some(), "{url}");
         }
         assert!(url_problem("http://127.0.0.1:10000").is_none());

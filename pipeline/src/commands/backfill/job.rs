@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use sluice_sinks::parquet::{CommitRange, Dataset, Inventory, ParquetOptions};
+use sluice_sinks::parquet::{Dataset, Inventory, Missing, ParquetOptions};
 use sluice_stages::backfill::{RpcBlocksOptions, SlotRange};
 use sluice_stages::car::{CarOptions, CarRoot};
 use sluice_stages::recovery::rpc::RpcOptions;
@@ -55,15 +55,9 @@ pub(crate) struct Output {
 
 impl Output {
     /// The ranges that are not there.
-    pub(crate) fn missing(&self) -> anyhow::Result<Vec<CommitRange>> {
+    pub(crate) fn missing(&self) -> anyhow::Result<Missing> {
         let inventory = Inventory::read(&self.path, self.commit_slots, &self.required)?;
         Ok(inventory.missing(self.span.first, self.span.last))
-    }
-
-    /// Number of ranges in the span.
-    fn ranges(&self) -> u64 {
-        let range = |slot| CommitRange::containing(slot, self.commit_slots);
-        (range(self.span.last).first - range(self.span.first).first) / self.commit_slots + 1
     }
 }
 
@@ -96,18 +90,30 @@ pub(crate) fn targets(plan: &Plan) -> Vec<Target> {
     options_of::<ParquetOptions>(plan).map(target).collect()
 }
 
-/// The ranges that any of the outputs lacks, joined where they touch.
-pub(crate) fn stretches(missing: impl IntoIterator<Item = CommitRange>) -> Vec<SlotRange> {
-    let mut ranges: Vec<CommitRange> = missing.into_iter().collect();
-    ranges.sort_unstable();
+/// Checks that the folders that a plan writes to, as far as they were used before, hold files of the plan's size and make:
+/// what is missing in them can't be told otherwise.
+pub(crate) fn check_folders(plan: &Plan) -> anyhow::Result<()> {
+    Ok(options_of::<ParquetOptions>(plan).try_for_each(|(_, files)| files.check_folder())?)
+}
+
+/// The stretches of all outputs, joined where they touch.
+fn joined(missing: &[Missing]) -> Vec<SlotRange> {
+    let mut stretches: Vec<SlotRange> = missing.iter().flat_map(Missing::stretches).copied().collect();
+    stretches.sort_unstable();
     let mut joined: Vec<SlotRange> = Vec::new();
-    for range in ranges {
+    for stretch in stretches {
         match joined.last_mut() {
-            Some(last) if range.first <= last.last.saturating_add(1) => last.last = last.last.max(range.last),
-            _ => joined.push(SlotRange { first: range.first, last: range.last }),
+            Some(last) if stretch.first <= last.last.saturating_add(1) => {
+                last.last = last.last.max(stretch.last)
+            }
+            _ => joined.push(stretch),
         }
     }
     joined
+}
+
+fn ranges(missing: &[Missing]) -> u64 {
+    missing.iter().map(Missing::ranges).sum()
 }
 
 /// What became of a job.
@@ -117,8 +123,8 @@ pub(crate) struct Outcome {
     pub(crate) there: u64,
     /// Ranges that were written.
     pub(crate) written: u64,
-    /// Ranges that are still not there.
-    pub(crate) holes: Vec<CommitRange>,
+    /// What each output still lacks.
+    pub(crate) holes: Vec<Missing>,
     /// What was said of slots that could not be had.
     reasons: BTreeMap<Slot, String>,
     /// How long it took.
@@ -130,7 +136,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether everything is there.
     pub(crate) fn is_whole(&self) -> bool {
-        self.holes.is_empty() && self.failure.is_none()
+        self.holes.iter().all(Missing::is_empty) && self.failure.is_none()
     }
 
     /// What an operator wants to know at the end.
@@ -140,7 +146,7 @@ impl Outcome {
             self.written,
             self.took.as_secs_f64(),
             self.there,
-            self.holes.len()
+            ranges(&self.holes)
         );
         for (hole, reason) in self.explained_holes() {
             // A string takes everything.
@@ -149,40 +155,42 @@ impl Outcome {
         text
     }
 
-    /// The holes, those joined that touch and have the same reason: an epoch has a thousand ranges.
+    /// The holes, each as far as it has one reason: an epoch has a thousand ranges.
     fn explained_holes(&self) -> Vec<(SlotRange, String)> {
-        let mut explained: Vec<(SlotRange, String)> = Vec::new();
-        for hole in &self.holes {
-            let reason = self.reason(*hole);
-            match explained.last_mut() {
-                Some((range, same)) if range.last.saturating_add(1) == hole.first && *same == reason => {
-                    range.last = hole.last;
-                }
-                _ => explained.push((SlotRange { first: hole.first, last: hole.last }, reason)),
+        let mut explained = Vec::new();
+        for missing in &self.holes {
+            for stretch in missing.stretches() {
+                self.explain(missing, *stretch, &mut explained);
             }
         }
         explained
     }
 
-    fn reason(&self, hole: CommitRange) -> String {
-        let reason = self.reasons.range(hole.first..).next().filter(|(slot, _)| hole.contains(**slot));
-        let reason = reason.or_else(|| self.reasons.range(hole.last..).next());
-        reason.map_or("not reached".to_owned(), |(slot, why)| format!("slot {slot}: {why}"))
+    /// Goes from reason to reason: each stands for the ranges up to its own.
+    fn explain(&self, missing: &Missing, stretch: SlotRange, explained: &mut Vec<(SlotRange, String)>) {
+        let mut first = stretch.first;
+        loop {
+            let reason = self.reasons.range(first..).next();
+            let end = reason.map_or(stretch.last, |(slot, _)| missing.range_of(*slot).last);
+            let last = end.min(stretch.last);
+            let reason = reason.map_or("not reached".to_owned(), |(slot, why)| format!("slot {slot}: {why}"));
+            explained.push((SlotRange { first, last }, reason));
+            match last.checked_add(1) {
+                Some(next) if last < stretch.last => first = next,
+                _ => return,
+            }
+        }
     }
 }
 
 /// Fills the outputs of `plan`.
 pub(crate) async fn fill(plan: Plan, outputs: Vec<Output>, origin: Origin) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let mut missing = Vec::new();
-    for output in &outputs {
-        missing.extend(output.missing()?);
-    }
-    let all: u64 = outputs.iter().map(Output::ranges).sum();
-    let there = all - missing.len() as u64;
-    let stretches = stretches(missing.iter().copied());
+    let look = || outputs.iter().map(Output::missing).collect::<anyhow::Result<Vec<Missing>>>();
+    let missing = look()?;
+    let stretches = joined(&missing);
     let mut outcome = Outcome {
-        there,
+        there: missing.iter().map(Missing::there).sum(),
         written: 0,
         holes: Vec::new(),
         reasons: BTreeMap::new(),
@@ -205,10 +213,8 @@ pub(crate) async fn fill(plan: Plan, outputs: Vec<Output>, origin: Origin) -> an
         outcome.failure = drive(running, deadline, slots, &mut reports).await.err();
         outcome.reasons = reports.found;
     }
-    for output in &outputs {
-        outcome.holes.extend(output.missing()?);
-    }
-    outcome.written = (missing.len() as u64).saturating_sub(outcome.holes.len() as u64);
+    outcome.holes = look()?;
+    outcome.written = ranges(&missing).saturating_sub(ranges(&outcome.holes));
     outcome.took = began.elapsed();
     Ok(outcome)
 }
@@ -303,11 +309,29 @@ impl Reasons {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use sluice_sinks::parquet::MAX_SLOT;
+
     use super::*;
+
+    /// What is missing of a folder that holds the files of blocks that begin with these slots.
+    fn missing(span: SlotSpan, commit_slots: u64, there: &[Slot]) -> Missing {
+        let root = tempfile::tempdir().expect("a folder");
+        for first in there {
+            let name = format!("blocks/epoch=0/{first:012}-{:012}.parquet", first + commit_slots - 1);
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, "").expect("written");
+        }
+        let output = Output { path: root.path().to_owned(), commit_slots, required: Vec::new(), span };
+        output.missing().expect("readable")
+    }
 
     #[test]
     fn holes_of_one_reason_are_told_in_one_line() {
-        let holes = [0, 10, 20, 40].map(|first| CommitRange::containing(first, 10)).to_vec();
+        let holes = vec![missing(SlotSpan { first: 0, last: 49 }, 10, &[30])];
         let reasons = BTreeMap::from([(5, "lost".to_owned()), (49, "not final".to_owned())]);
         let outcome = Outcome { there: 0, written: 0, holes, reasons, took: Duration::ZERO, failure: None };
         let lines: Vec<String> = outcome.describe().lines().skip(1).map(str::to_owned).collect();
@@ -322,11 +346,44 @@ mod tests {
     }
 
     #[test]
+    fn holes_that_nobody_came_to_are_told_however_many_they_are() {
+        let holes = vec![missing(SlotSpan { first: 0, last: MAX_SLOT }, 10, &[])];
+        let reasons = BTreeMap::from([(7, "not final".to_owned())]);
+        let outcome = Outcome { there: 0, written: 0, holes, reasons, took: Duration::ZERO, failure: None };
+        assert!(!outcome.is_whole());
+        let told = outcome.describe();
+        assert!(told.contains("0 were there, 100000000000 missing"), "{told}");
+        assert!(told.contains("  missing 0..=9: slot 7: not final"), "{told}");
+        assert!(told.contains("  missing 10..=999999999999: not reached"), "{told}");
+    }
+
+    #[test]
     fn ranges_that_touch_are_fetched_in_one_stretch() {
-        let range = |first| CommitRange::containing(first, 10);
-        let stretches =
-            stretches([range(40), range(0), range(10), range(10), CommitRange::containing(20, 5)]);
+        let first = missing(SlotSpan { first: 0, last: 49 }, 10, &[20, 30]);
+        let second = missing(SlotSpan { first: 20, last: 24 }, 5, &[]);
         let expected = [SlotRange { first: 0, last: 24 }, SlotRange { first: 40, last: 49 }];
-        assert_eq!(stretches, expected);
+        assert_eq!(joined(&[first, second]), expected);
+    }
+
+    #[test]
+    fn a_folder_of_files_of_another_size_is_refused_with_both_sizes() {
+        let root = tempfile::tempdir().expect("a folder");
+        let checked = |commit_slots: u64, path: &Path| {
+            let text = format!(
+                "[sources.a]\ntype = \"yellowstone\"\nurl = \"http://a\"\n[stages.b]\ntype = \"gap_detector\"\ninputs = [\"a\"]\n\
+                 [stages.c]\ntype = \"recovery\"\ninputs = [\"b\"]\n[stages.d]\ntype = \"commitment\"\ninputs = [\"c\"]\n\
+                 [sinks.e]\ntype = \"parquet\"\ninputs = [\"d\"]\npath = \"{}\"\ncommit_slots = {commit_slots}\n",
+                path.display()
+            );
+            let plan = Plan::parse("p.toml", &text, &|_: &str| None);
+            check_folders(&plan.unwrap_or_else(|wrong| panic!("{}", wrong.render(false))))
+        };
+        assert!(checked(432, &root.path().join("new")).is_ok());
+        let made = r#"{"format_version":1,"commit_slots":25,"keys":"base58","compression_level":1,"datasets":["blocks"]}"#;
+        fs::write(root.path().join("sluice.json"), made).expect("written");
+        for other in [432, 16] {
+            let error = checked(other, root.path()).expect_err("another size").to_string();
+            assert!(error.contains(&format!("another commit_slots (25, now {other})")), "{error}");
+        }
     }
 }

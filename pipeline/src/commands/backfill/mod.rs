@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use sluice_sinks::parquet::MAX_SLOT;
 use sluice_stages::car::CarRoot;
 use sluice_stages::recovery::pool::RpcList;
 
-use self::job::{Origin, Outcome, fill, targets};
+use self::job::{Origin, Outcome, check_folders, fill, targets};
 pub use self::rewrite::RewriteError;
 pub use self::slots::SlotSpan;
 use super::run::EXIT_FAILED;
@@ -59,7 +60,7 @@ pub struct BackfillArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct BackfillSlots {
-    /// Slots: `A..B` without B, `A..=B` with it.
+    /// Slots: `A..B` without B, `A..=B` with it; up to 999999999999. Those that are to come are told as missing.
     #[arg(long, value_name = "A..B")]
     pub slots: Option<SlotSpan>,
     /// An epoch of 432,000 slots.
@@ -111,6 +112,7 @@ pub(super) fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
 async fn backfill(plan: Plan, args: &BackfillArgs) -> anyhow::Result<Outcome> {
     let targets = targets(&plan);
     ensure!(!targets.is_empty(), RewriteError::NoFiles);
+    check_folders(&plan)?;
     let commit_slots = targets.iter().map(|target| target.commit_slots).max().unwrap_or(1);
     let span = span(rewrite::rpc(&plan), &args.what, commit_slots).await?;
     let workers = args.workers.map(usize::try_from).transpose()?;
@@ -127,7 +129,9 @@ async fn span(
         return Ok(span);
     }
     if let Some(epoch) = what.epoch {
-        return SlotSpan::of_epoch(epoch).with_context(|| format!("there is no epoch {epoch}"));
+        return SlotSpan::of_epoch(epoch).with_context(|| {
+            format!("epoch {epoch} ends behind slot {MAX_SLOT}, the last that files can be of")
+        });
     }
     let ago = what.since.context("give --slots, --epoch or --since")?;
     slots::since(&rpc?, ago, commit_slots).await

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use sluice_sinks::parquet::MAX_SLOT;
 use sluice_stages::node::Clock;
 use sluice_stages::recovery::pool::{RpcList, RpcPool};
 use sluice_stages::recovery::rpc::FetchError;
@@ -32,10 +33,11 @@ pub struct SlotSpan {
 }
 
 impl SlotSpan {
-    /// The slots of an epoch of 432,000; `None` if there is no such epoch.
+    /// The slots of an epoch of 432,000; `None` if it ends behind [`MAX_SLOT`].
     pub fn of_epoch(epoch: u64) -> Option<Self> {
         let first = epoch.checked_mul(SLOTS_PER_EPOCH)?;
-        Some(Self { first, last: first.checked_add(SLOTS_PER_EPOCH - 1)? })
+        let last = first.checked_add(SLOTS_PER_EPOCH - 1).filter(|&last| last <= MAX_SLOT)?;
+        Some(Self { first, last })
     }
 }
 
@@ -54,6 +56,9 @@ impl FromStr for SlotSpan {
             None => (number(first)?, number(last)?.checked_sub(1)),
         };
         match last.filter(|&last| first <= last) {
+            Some(last) if last > MAX_SLOT => {
+                Err(format!("`{text}` goes beyond slot {MAX_SLOT}, the last that files can be of"))
+            }
             Some(last) => Ok(Self { first, last }),
             None => Err(format!("there is no slot in `{text}`")),
         }
@@ -141,6 +146,15 @@ mod tests {
         assert_eq!("1_000..=2_000".parse(), span(1000, 2000));
         for wrong in ["", "5", "5..5", "9..=3", "..", "a..b", "1..-2", "0..0"] {
             assert!(wrong.parse::<SlotSpan>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_span_ends_where_the_names_of_files_do() {
+        assert_eq!("0..1000000000000".parse(), Ok(SlotSpan { first: 0, last: MAX_SLOT }));
+        for beyond in ["0..=1000000000000", "0..18446744073709551615", "5..=18446744073709551615"] {
+            let told = beyond.parse::<SlotSpan>().expect_err(beyond);
+            assert!(told.contains("beyond slot 999999999999"), "{told}");
         }
     }
 

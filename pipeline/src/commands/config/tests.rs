@@ -27,8 +27,12 @@ inputs = ["some"]
 "#;
 
 fn plan(variables: &[(&str, &str)], flags: &[&str]) -> Plan {
+    plan_of(TEXT, variables, flags)
+}
+
+fn plan_of(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Plan {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), TEXT).expect("written");
+    std::fs::write(file.path(), text).expect("written");
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     let get = |name: &str| {
         let pair = variables.iter().chain(&[("TOKEN", "hunter2")]).find(|(known, _)| *known == name);
@@ -63,6 +67,7 @@ fn every_value_is_printed_with_the_layer_that_it_came_from() {
         ("stages.live", "level", "\"processed\"", "profile aggressive"),
         ("stages.whole.rpc", "requests_per_second", "100", "profile aggressive"),
         ("stages.whole", "max_retries", "3", "default"),
+        ("sources.ams", "max_requests_per_second", "100", "profile aggressive"),
     ] {
         assert_eq!(line(&text, table, key), (value.to_owned(), origin.to_owned()), "{table} {key}\n{text}");
     }
@@ -95,7 +100,7 @@ fn secrets_are_left_out_of_all_that_shows_options_and_the_api_shows_the_same() {
             !text.contains("hunter2") && !text.contains("0123456789abcdef") && !text.contains("u:p"),
             "{text}"
         );
-        assert!(text.contains("https://[redacted]@host/[redacted]/x?api-key=[redacted]"), "{text}");
+        assert!(text.contains("https://[redacted]@host/[redacted]"), "{text}");
     }
 }
 
@@ -103,7 +108,7 @@ fn secrets_are_left_out_of_all_that_shows_options_and_the_api_shows_the_same() {
 fn what_is_printed_reads_back_to_the_same_pipeline() {
     let plan = plan(&[("PERFORMANCE_MODE", "conservative")], &["stages.some.batch_size=9"]);
     let text = toml_text(&plan)
-        .replace("https://[redacted]@host/[redacted]/x?api-key=[redacted]", "http://h/")
+        .replace("https://[redacted]@host/[redacted]", "http://h/")
         .replace("url = \"[redacted]\"", "url = \"http://rpc/\"");
     let again =
         Plan::parse("again", &text, &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
@@ -117,4 +122,41 @@ fn tools_get_value_and_origin() {
     let record = record(&plan(&[], &["pipeline.name=x"]));
     assert_eq!(record["pipeline"]["name"], json!({ "value": "x", "origin": "--set pipeline.name" }));
     assert_eq!(record["nodes"][4]["options"]["batch_interval"]["origin"], "default");
+}
+
+#[test]
+fn each_table_of_a_list_is_printed_with_the_origins_of_its_values() {
+    let rpc = "rpc = [{ url = \"http://a\", requests_per_second = 7 }, { url = \"http://b\" }]";
+    let text = TEXT.replace("rpc = { url = \"http://rpc/?key=hunter2\" }", rpc);
+    let variables = [("PERFORMANCE_MODE", "aggressive"), ("GRPC_ENDPOINTS", "http://x,http://y")];
+    let plan = plan_of(&text, &variables, &[]);
+    let printed = toml_text(&plan);
+    let (first, second) = printed
+        .split_once("[[stages.whole.rpc]]")
+        .expect("the first node")
+        .1
+        .split_once("[[stages.whole.rpc]]")
+        .expect("the second");
+    let rate =
+        |part: &str| part.lines().find(|line| line.starts_with("requests_per_second")).map(str::to_owned);
+    assert!(rate(first).is_some_and(|line| line.contains("= 7 ") && line.ends_with(":14")), "{printed}");
+    let filled = rate(second);
+    assert!(
+        filled.is_some_and(|line| line.contains("= 100") && line.ends_with("# profile aggressive")),
+        "{printed}"
+    );
+    let endpoint = ["http://x", "environment GRPC_ENDPOINTS"].map(str::to_owned);
+    let (value, origin) = line(&printed, "[sources.ams.endpoints]", "url");
+    assert_eq!([value.trim_matches('"').to_owned(), origin], endpoint, "{printed}");
+    let record = record(&plan);
+    let rpc = &record["nodes"][2]["options"]["rpc"];
+    assert_eq!(rpc[1]["requests_per_second"], json!({ "value": 100, "origin": "profile aggressive" }));
+    let again = printed.replacen("url = \"[redacted]\"", "url = \"http://a\"", 1).replacen(
+        "url = \"[redacted]\"",
+        "url = \"http://b\"",
+        1,
+    );
+    let again =
+        Plan::parse("again", &again, &|_: &str| None).unwrap_or_else(|wrong| panic!("{wrong}\n{printed}"));
+    assert_eq!(again.resolved(), plan.resolved());
 }

@@ -9,6 +9,7 @@ use sluice_config::secret::Secret;
 use solana_client::client_error::reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::component::Problem;
+use crate::http_url;
 
 /// How to reach an RPC node, and how much it may be asked.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -19,7 +20,8 @@ pub struct RpcOptions {
     /// Headers sent with each request. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
-    /// Requests each second. Default 50: a small paid plan's; public nodes allow about 10.
+    /// Requests each second. Default 50, a small paid plan's, or, of a recovery, as the pipeline's profile says;
+    /// public nodes allow about 10.
     #[serde(default = "default_requests_per_second")]
     pub requests_per_second: u32,
     /// Requests at once before they are spaced out. Default 100: two seconds' worth.
@@ -73,9 +75,8 @@ impl RpcOptions {
             help: help.to_owned(),
         };
         let mut problems = Vec::new();
-        let usable = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-        if !url::Url::parse(self.url.expose()).is_ok_and(usable) {
-            problems.push(problem("url", "is not an http or https url", "write it like https://host"));
+        if let Err(error) = http_url::parse(self.url.expose()) {
+            problems.push(problem("url", &error.to_string(), "write it like https://host"));
         }
         let numbers = [
             ("requests_per_second", self.requests_per_second == 0),
