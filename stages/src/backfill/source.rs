@@ -178,7 +178,10 @@ impl Asker {
 
 fn failure(error: &FetchError) -> Failure {
     let kind = match error {
-        FetchError::RateLimited { .. } | FetchError::Resting { .. } => FailureKind::Pushback,
+        FetchError::RateLimited { .. }
+        | FetchError::Unavailable { .. }
+        | FetchError::Paused { .. }
+        | FetchError::Resting { .. } => FailureKind::Pushback,
         FetchError::Transport(_) => FailureKind::Silence,
         FetchError::ClaimedSkipped { .. } => FailureKind::ClaimedSkipped,
         FetchError::NotAvailableYet { .. } | FetchError::Malformed { .. } => FailureKind::Slot,
