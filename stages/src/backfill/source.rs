@@ -160,6 +160,7 @@ impl Asker {
             Ask::List { first, last } => {
                 self.rpc.blocks(first, last, Commitment::Finalized).await.map(Answer::Slots)
             }
+            Ask::FirstAvailable => self.rpc.first_available().await.map(Answer::FirstAvailable),
             Ask::Block(slot) => self.block(slot).await,
         };
         answer.unwrap_or_else(|error| Answer::Failed(failure(&error)))
