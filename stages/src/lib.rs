@@ -40,6 +40,7 @@ pub mod slot;
 pub mod spool;
 pub mod stage;
 pub mod tap;
+pub mod time_text;
 pub mod tip;
 pub mod transaction;
 pub mod watch;

@@ -26,9 +26,9 @@ pub(crate) mod signing;
 pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(crate) mod time_text;
 mod transaction_record;
 
 pub use filters::FilterOptions;
 pub use options::RetryOptions;
 pub use record::RecordKind;
+pub(crate) use sluice_stages::time_text;

@@ -12,6 +12,7 @@
 //! ```
 
 mod failures;
+mod listing;
 mod question;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use rand::rngs::SmallRng;
 
+use self::listing::Listing;
 pub use self::question::{Answer, Ask, Bounds, Failure, FailureKind, Room};
 use super::options::SlotRange;
 use super::search::{Search, State, backoff};
@@ -26,17 +28,8 @@ use crate::block::Block;
 use crate::slot::{Hash, Slot, Timestamp};
 use crate::stage::{Event, Metric};
 
-/// Slots listed at once: a second's answer at most nodes, and few enough to be remembered.
-const LIST_SLOTS: u64 = 1_000;
-
-/// Slots beyond the end of a stretch that are listed with it, to find the block that proves the end.
-const BEYOND_SLOTS: u64 = 32;
-
 /// Blocks that may wait, as a multiple of the questions under way. The memory budget bounds their bytes.
 const WINDOW_ROUNDS: usize = 4;
-
-/// Looks for a block between the end of a stretch and the tip before the stretch is called unfinished.
-const MAX_LOOKS_BEYOND: u32 = 3;
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -46,17 +39,6 @@ struct Counters {
     failures: u64,
     pushbacks: u64,
     holes: u64,
-}
-
-/// The list of slots that is known so far of the stretch under way.
-#[derive(Debug)]
-struct Listing {
-    /// The first slot that is not listed.
-    next: Slot,
-    due: Timestamp,
-    in_flight: bool,
-    attempts: u32,
-    looks_beyond: u32,
 }
 
 /// The state machine.
@@ -73,6 +55,8 @@ pub struct Planner {
     events: Vec<Event>,
     in_flight: usize,
     answered_at: Timestamp,
+    /// Until when a node wants a pause that is longer than the silence that is borne.
+    paused_until: Timestamp,
     fatal: Option<String>,
     random: SmallRng,
     counters: Counters,
@@ -85,13 +69,14 @@ impl Planner {
             bounds,
             stretches: ranges.into(),
             tip: None,
-            listing: Listing { next: 0, due: now, in_flight: false, attempts: 0, looks_beyond: 0 },
+            listing: Listing::new(0, now),
             searches: BTreeMap::new(),
             tail: None,
             ready: VecDeque::new(),
             events: Vec::new(),
             in_flight: 0,
             answered_at: now,
+            paused_until: now,
             fatal: None,
             random,
             counters: Counters::default(),
@@ -135,7 +120,7 @@ impl Planner {
             }
         }?;
         match ask {
-            Ask::Tip | Ask::List { .. } => self.listing.in_flight = true,
+            Ask::Tip | Ask::List { .. } | Ask::FirstAvailable => self.listing.in_flight = true,
             Ask::Block(slot) => {
                 let search = self.searches.get_mut(&slot)?;
                 search.state = State::InFlight { since: now };
@@ -153,11 +138,15 @@ impl Planner {
             (Ask::Tip, Answer::Tip(tip)) => {
                 self.on_answered(now);
                 self.tip = Some(tip);
-                self.listing = Listing { in_flight: false, attempts: 0, due: now, ..self.listing };
+                self.listing.on_answered(now);
             }
             (Ask::List { first, last }, Answer::Slots(slots)) => {
                 self.on_answered(now);
                 self.on_listed(now, first, last, &slots);
+            }
+            (Ask::FirstAvailable, Answer::FirstAvailable(slot)) => {
+                self.on_answered(now);
+                self.on_first_available(now, slot);
             }
             (Ask::Block(slot), Answer::Block(block)) => {
                 self.on_answered(now);
@@ -186,26 +175,6 @@ impl Planner {
         self.bounds.max_in_flight.saturating_mul(WINDOW_ROUNDS).max(2)
     }
 
-    fn list_due(&self, now: Timestamp) -> bool {
-        !self.listing.in_flight && self.listing.due <= now
-    }
-
-    /// More slots are listed when those that are known run out, and until one beyond the end is known.
-    fn next_list(&self, stretch: SlotRange, tip: Slot, now: Timestamp) -> Option<Ask> {
-        // One that failed may be made up: another one behind it tells.
-        let mut beyond = self.searches.range(stretch.last.saturating_add(1)..);
-        let knows_end = beyond.any(|(_, search)| search.attempts == 0 || search.block().is_some());
-        let next = self.listing.next;
-        if knows_end || self.searches.len() > self.window() || !self.list_due(now) || next > tip {
-            return None;
-        }
-        let end = match next <= stretch.last {
-            true => stretch.last.saturating_add(BEYOND_SLOTS),
-            false => Slot::MAX,
-        };
-        Some(Ask::List { first: next, last: tip.min(end).min(next.saturating_add(LIST_SLOTS - 1)) })
-    }
-
     fn next_search(&self, now: Timestamp, has_memory: bool) -> Option<Slot> {
         // Blocks that were let out and not taken wait, too.
         let within = if has_memory { self.window().saturating_sub(self.ready.len()) } else { 1 };
@@ -215,22 +184,6 @@ impl Planner {
 
     fn on_answered(&mut self, now: Timestamp) {
         self.answered_at = now;
-    }
-
-    fn on_listed(&mut self, now: Timestamp, first: Slot, last: Slot, slots: &[Slot]) {
-        let Some(stretch) = self.stretches.front().copied() else { return };
-        self.listing.in_flight = false;
-        if first != self.listing.next {
-            // The stretch that it was for is over.
-            return;
-        }
-        self.listing = Listing { next: last.saturating_add(1), attempts: 0, due: now, ..self.listing };
-        let after_tail = self.tail.map_or(stretch.first, |(tail, _)| tail + 1);
-        let within = slots.iter().copied().filter(|slot| (after_tail..=stretch.last).contains(slot));
-        let beyond = slots.iter().copied().find(|&slot| slot > stretch.last);
-        for slot in within.chain(beyond) {
-            self.want(now, slot);
-        }
     }
 
     fn want(&mut self, now: Timestamp, slot: Slot) {
@@ -324,27 +277,6 @@ impl Planner {
         }
     }
 
-    /// Nothing is wanted, nothing is left to be listed, and no block beyond the end is final: that's all there is yet.
-    fn end_if_unfinished(&mut self, now: Timestamp) {
-        let (Some(stretch), Some(tip)) = (self.stretches.front().copied(), self.tip) else { return };
-        if !self.searches.is_empty() || self.listing.next <= tip || self.listing.in_flight {
-            return;
-        }
-        self.listing.looks_beyond += 1;
-        if self.listing.looks_beyond < MAX_LOOKS_BEYOND {
-            // A list may lie, and the chain goes on: look again behind the last block that is known.
-            self.listing.next = self.tail.map_or(stretch.first, |(tail, _)| tail + 1).min(self.listing.next);
-            self.listing.due = now.after(backoff(self.listing.looks_beyond, &mut self.random));
-            self.tip = None;
-            return;
-        }
-        self.open_hole(
-            now,
-            stretch.last,
-            format!("no final block follows it yet; the chain is final up to {tip}"),
-        );
-    }
-
     fn end_stretch(&mut self, now: Timestamp) {
         self.stretches.pop_front();
         self.begin_stretch(now);
@@ -353,7 +285,8 @@ impl Planner {
     fn begin_stretch(&mut self, now: Timestamp) {
         let next = self.stretches.front().map_or(Slot::MAX, |stretch| stretch.first);
         let in_flight = self.listing.in_flight;
-        self.listing = Listing { next, due: now, in_flight, attempts: 0, looks_beyond: 0 };
+        self.listing = Listing::new(next, now);
+        self.listing.in_flight = in_flight;
         self.searches.clear();
         self.tail = None;
     }

@@ -160,6 +160,7 @@ impl Asker {
             Ask::List { first, last } => {
                 self.rpc.blocks(first, last, Commitment::Finalized).await.map(Answer::Slots)
             }
+            Ask::FirstAvailable => self.rpc.first_available().await.map(Answer::FirstAvailable),
             Ask::Block(slot) => self.block(slot).await,
         };
         answer.unwrap_or_else(|error| Answer::Failed(failure(&error)))
@@ -178,7 +179,10 @@ impl Asker {
 
 fn failure(error: &FetchError) -> Failure {
     let kind = match error {
-        FetchError::RateLimited { .. } | FetchError::Resting { .. } => FailureKind::Pushback,
+        FetchError::RateLimited { .. }
+        | FetchError::Unavailable { .. }
+        | FetchError::Paused { .. }
+        | FetchError::Resting { .. } => FailureKind::Pushback,
         FetchError::Transport(_) => FailureKind::Silence,
         FetchError::ClaimedSkipped { .. } => FailureKind::ClaimedSkipped,
         FetchError::NotAvailableYet { .. } | FetchError::Malformed { .. } => FailureKind::Slot,

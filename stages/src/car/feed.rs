@@ -11,6 +11,10 @@ use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED
 use sluice_config::secret::Secret;
 use thiserror::Error;
 
+use crate::node::Clock;
+use crate::slot::Timestamp;
+use crate::time_text;
+
 /// Bytes read at once: enough to keep a long way to the server busy, few enough to be asked for again.
 const CHUNK_BYTES: u64 = 8 << 20;
 /// Tries of one chunk; with the waits between them some two minutes.
@@ -64,6 +68,7 @@ pub(super) enum Feed {
 pub(super) struct Http {
     client: reqwest::Client,
     url: Secret,
+    clock: Clock,
     /// Where the chunk begins that is read.
     offset: u64,
     /// What there is of it: an answer that broke off is gone on with behind what it brought.
@@ -89,8 +94,8 @@ impl Feed {
             .timeout(ANSWER_TIMEOUT)
             .build()
             .map_err(transport)?;
-        let part = BytesMut::new();
-        Ok(Self::Http(Box::new(Http { client, url, offset: 0, part, length: None, version: None })))
+        let (clock, part) = (Clock::start(), BytesMut::new());
+        Ok(Self::Http(Box::new(Http { client, url, clock, offset: 0, part, length: None, version: None })))
     }
 
     /// The next bytes; `None` at the end.
@@ -154,7 +159,7 @@ impl Http {
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             return Err((
                 FeedError::Transport(format!("HTTP status {status}")),
-                retry_after(response.headers()),
+                retry_after(response.headers(), self.clock.now()),
             ));
         }
         let length =
@@ -216,9 +221,9 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, u64)> {
     Some((range.split_once('-')?.0.parse().ok()?, length.parse().ok()?))
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+/// The wait that the server asks for.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    time_text::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
 }
 
 #[cfg(test)]

@@ -128,6 +128,18 @@ async fn a_server_that_does_not_do_ranges_is_told_with_a_way_out() {
 }
 
 #[test]
+fn a_wait_is_read_from_seconds_or_a_date() {
+    let read = |text: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, text.parse().expect("ASCII"));
+        retry_after(&headers, Timestamp(784_111_770_000_000))
+    };
+    assert_eq!(read("3"), Some(Duration::from_secs(3)));
+    assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::from_secs(7)));
+    assert_eq!(read("soon"), None);
+}
+
+#[test]
 fn ranges_are_read_as_servers_write_them() {
     let read = |text: &'static str| {
         let mut headers = HeaderMap::new();

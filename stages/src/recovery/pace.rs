@@ -66,7 +66,7 @@ impl RateLimit {
         self.paused_until = self.paused_until.max(now.after(wait));
     }
 
-    /// How long the pause still lasts, for those who reserved their place before it.
+    /// How long the pause still lasts.
     pub fn pause_left(&self, now: Timestamp) -> Duration {
         self.paused_until.since(now)
     }
@@ -141,6 +141,14 @@ impl Breaker {
     /// Whether requests pass as usual.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed(_))
+    }
+
+    /// How long no request passes from now on.
+    pub fn rest_left(&self, now: Timestamp) -> Duration {
+        match self.state {
+            State::Open { until, .. } => until.since(now),
+            State::Closed(_) | State::Probing { .. } => Duration::ZERO,
+        }
     }
 
     /// Whether a probe is out that has not been given up.

@@ -1,8 +1,9 @@
 //! Several RPC nodes as one: each request goes to the cheaper of two nodes drawn at random, and to the others when that
-//! one can't answer it.
+//! one can't answer it or asked for a pause.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use rand::Rng;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,12 +11,18 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::rpc::{FetchError, FetchedBlock, Offer, RpcCounts, RpcFetcher, RpcOptions, Standing};
+use super::rpc::{
+    FetchError, FetchedBlock, Offer, RpcCounts, RpcFetcher, RpcOptions, Standing, all_paused, verdict,
+};
 use crate::component::Problem;
 use crate::http_url;
 use crate::node::Clock;
 use crate::slot::{Commitment, Slot};
 use crate::stage::Metric;
+
+/// How long a request waits for the end of a pause when all nodes want one: most are over by then, and whoever asks has
+/// better things to do than to ask again each second.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One RPC node, `{ url = "…" }`, or a list of them.
 #[derive(Debug, Clone)]
@@ -29,11 +36,11 @@ impl RpcList {
 
     /// What types can't rule out; options are named from `rpc` on.
     pub fn problems(&self) -> Vec<Problem> {
-        let prefix =
-            |place: usize| if self.0.len() == 1 { "rpc".to_owned() } else { format!("rpc[{place}]") };
         let of = |(place, node): (usize, &RpcOptions)| {
-            let named =
-                |found: Problem| Problem { option: format!("{}.{}", prefix(place), found.option), ..found };
+            let named = |found: Problem| Problem {
+                option: format!("{}.{}", self.name(place), found.option),
+                ..found
+            };
             node.problems().into_iter().map(named).collect::<Vec<_>>()
         };
         let mut problems: Vec<Problem> = self.0.iter().enumerate().flat_map(of).collect();
@@ -52,6 +59,11 @@ impl RpcList {
             });
         }
         problems
+    }
+
+    /// What the node at `place` is called: the way to it in the file.
+    fn name(&self, place: usize) -> String {
+        if self.0.len() == 1 { "rpc".to_owned() } else { format!("rpc[{place}]") }
     }
 }
 
@@ -127,11 +139,13 @@ impl RpcPool {
     /// # Errors
     /// If the system's TLS can't be set up, or a header is not usable.
     pub fn try_new(list: &RpcList, clock: Clock) -> Result<Self, FetchError> {
-        let nodes = list.nodes().iter().map(|options| RpcFetcher::try_new(options, clock));
+        let node = |(place, options)| RpcFetcher::try_new(list.name(place), options, clock);
+        let nodes = list.nodes().iter().enumerate().map(node);
         Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, clock })
     }
 
-    /// See [`RpcFetcher::blocks`].
+    /// See [`RpcFetcher::blocks`]. A node lists nothing where it keeps nothing, too, so an empty list is the answer only
+    /// when no other node has more.
     ///
     /// # Errors
     /// See [`FetchError`]; what the most telling of the nodes said.
@@ -141,7 +155,7 @@ impl RpcPool {
         last: Slot,
         commitment: Commitment,
     ) -> Result<Vec<Slot>, FetchError> {
-        self.ask(|node| node.blocks(first, last, commitment)).await
+        self.ask(|node| node.blocks(first, last, commitment), |slots| !slots.is_empty()).await
     }
 
     /// See [`RpcFetcher::block`].
@@ -149,7 +163,7 @@ impl RpcPool {
     /// # Errors
     /// See [`FetchError`]; what the most telling of the nodes said.
     pub async fn block(&self, slot: Slot, commitment: Commitment) -> Result<FetchedBlock, FetchError> {
-        self.ask(|node| node.block(slot, commitment)).await
+        self.ask(|node| node.block(slot, commitment), |_| true).await
     }
 
     /// See [`RpcFetcher::slot`].
@@ -157,7 +171,7 @@ impl RpcPool {
     /// # Errors
     /// See [`FetchError`]; what the most telling of the nodes said.
     pub async fn slot(&self, commitment: Commitment) -> Result<Slot, FetchError> {
-        self.ask(|node| node.slot(commitment)).await
+        self.ask(|node| node.slot(commitment), |_| true).await
     }
 
     /// See [`RpcFetcher::block_time`].
@@ -165,22 +179,47 @@ impl RpcPool {
     /// # Errors
     /// See [`FetchError`]; what the most telling of the nodes said.
     pub async fn block_time(&self, slot: Slot) -> Result<Option<i64>, FetchError> {
-        self.ask(|node| node.block_time(slot)).await
+        self.ask(|node| node.block_time(slot), |_| true).await
     }
 
-    /// The most requests at a time that the nodes seem to bear that are well; one, which finds out, if none is.
+    /// The first slot that any of the nodes keeps the block of. All of them have to say so: one that doesn't may keep more.
+    ///
+    /// # Errors
+    /// See [`FetchError`]; what the most telling of the nodes said.
+    pub async fn first_available(&self) -> Result<Slot, FetchError> {
+        let answers = futures::future::join_all(self.nodes.iter().map(RpcFetcher::first_available)).await;
+        let (mut first, mut errors) = (Slot::MAX, Vec::new());
+        for answer in answers {
+            match answer {
+                Ok(slot) => first = first.min(slot),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(first) } else { Err(verdict(errors)) }
+    }
+
+    /// The most requests at a time that the nodes seem to bear that don't rest; one, which finds out, if all do.
     pub fn concurrency_limit(&self) -> usize {
+        let now = self.clock.now();
         let bears = |node: &RpcFetcher| {
             let standing = node.standing();
-            if standing.is_well() { standing.concurrency_limit() } else { 0 }
+            if standing.rests(now) { 0 } else { standing.concurrency_limit() }
         };
         self.nodes.iter().map(bears).sum::<usize>().max(1)
     }
 
+    /// How long all nodes are left alone from now on; nothing while one may be asked.
+    fn wait(&self) -> Duration {
+        let now = self.clock.now();
+        self.nodes.iter().map(|node| node.standing().rest_left(now)).min().unwrap_or_default()
+    }
+
     /// Shows what was counted of all nodes.
     pub fn metrics(&self, show: &mut dyn FnMut(Metric)) {
+        let now = self.clock.now();
         let sum =
             |one: fn(&Standing) -> u64| self.nodes.iter().map(|node| one(&node.standing())).sum::<u64>();
+        let resting = self.nodes.iter().filter(|node| node.standing().rests(now)).count();
         let counted = |one: fn(RpcCounts) -> u64| {
             self.nodes.iter().map(|node| one(node.standing().counts())).sum::<u64>()
         };
@@ -189,25 +228,55 @@ impl RpcPool {
         show(Metric::new("rpc_rate_limited_total", counted(|counts| counts.rate_limited)));
         show(Metric::new("rpc_concurrency_limit", sum(|standing| standing.concurrency_limit() as u64)));
         show(Metric::new("rpc_in_flight", sum(|standing| standing.in_flight() as u64)));
-        show(Metric::new("rpc_resting", sum(|standing| u64::from(!standing.is_well()))));
+        show(Metric::new("rpc_resting", resting as u64));
+        show(Metric::new("rpc_wait_seconds", self.wait().as_secs_f64().ceil() as u64));
     }
 
-    async fn ask<'n, T, F>(&'n self, request: impl Fn(&'n RpcFetcher) -> F) -> Result<T, FetchError>
+    async fn ask<'n, T, F>(
+        &'n self,
+        request: impl Fn(&'n RpcFetcher) -> F,
+        is_enough: impl Fn(&T) -> bool,
+    ) -> Result<T, FetchError>
     where
         F: Future<Output = Result<T, FetchError>>,
     {
-        let mut told: Option<FetchError> = None;
-        for place in self.order() {
-            let error = match request(&self.nodes[place]).await {
-                // A claim that a slot was skipped is weighed by whoever asked; other nodes would only repeat it.
-                answer @ (Ok(_) | Err(FetchError::ClaimedSkipped { .. })) => return answer,
-                Err(error) => error,
+        let give_up_at = self.clock.now().after(PATIENCE);
+        loop {
+            let errors = match self.ask_each(&request, &is_enough).await {
+                Ok(answer) => return Ok(answer),
+                Err(errors) => errors,
             };
-            if told.as_ref().is_none_or(|told| weight(&error) > weight(told)) {
-                told = Some(error);
+            let waits = all_paused(&errors);
+            let error = verdict(errors);
+            match error.retry_after() {
+                Some(wait) if waits && self.clock.now().after(wait) <= give_up_at => {
+                    tokio::time::sleep(wait).await;
+                }
+                _ => return Err(error),
             }
         }
-        Err(told.unwrap_or_else(|| FetchError::Transport("there is no rpc node".to_owned())))
+    }
+
+    /// Asks one node after the other until one has an answer, and one that is enough if there is such a one.
+    async fn ask_each<'n, T, F>(
+        &'n self,
+        request: &impl Fn(&'n RpcFetcher) -> F,
+        is_enough: &impl Fn(&T) -> bool,
+    ) -> Result<T, Vec<FetchError>>
+    where
+        F: Future<Output = Result<T, FetchError>>,
+    {
+        let (mut poor, mut errors) = (None, Vec::new());
+        for place in self.order() {
+            match request(&self.nodes[place]).await {
+                Ok(answer) if is_enough(&answer) => return Ok(answer),
+                Ok(answer) => poor = Some(answer),
+                // A claim that a slot was skipped is weighed by whoever asked; other nodes would only repeat it.
+                Err(error @ FetchError::ClaimedSkipped { .. }) => return Err(vec![error]),
+                Err(error) => errors.push(error),
+            }
+        }
+        poor.ok_or(errors)
     }
 
     fn order(&self) -> Vec<usize> {
@@ -234,22 +303,12 @@ pub(crate) fn order(offers: &[Offer], mut draw: impl FnMut(usize) -> usize) -> V
     order
 }
 
-/// Which of several errors says most about what was asked for, and least about who was asked.
-fn weight(error: &FetchError) -> u8 {
-    match error {
-        FetchError::ClaimedSkipped { .. } => 6,
-        FetchError::NotAvailableYet { .. } => 5,
-        FetchError::CleanedUp { .. } => 4,
-        FetchError::Malformed { .. } => 3,
-        FetchError::RateLimited { .. } => 2,
-        FetchError::Transport(_) | FetchError::Resting { .. } => 1,
-        FetchError::Refused { .. } => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::recovery::rpc::fake_node::{FakeNode, result};
 
     fn list(text: &str) -> RpcList {
         #[derive(Deserialize)]
@@ -314,5 +373,56 @@ mod tests {
             pool.nodes[0].slot(Commitment::Finalized).await.expect_err("nobody listens there");
         }
         assert_eq!(pool.order(), [1, 0]);
+    }
+
+    fn pool(nodes: &[&FakeNode]) -> RpcPool {
+        let nodes: Vec<RpcOptions> = nodes.iter().map(|node| RpcOptions::new(&node.url)).collect();
+        RpcPool::try_new(&nodes.into(), Clock::start()).expect("valid options")
+    }
+
+    fn limited(seconds: &str) -> (&'static str, String) {
+        let head = match seconds {
+            "20" => "429 Too Many Requests\r\nretry-after: 20",
+            _ => "429 Too Many Requests\r\nretry-after: 0.2",
+        };
+        (head, String::new())
+    }
+
+    #[tokio::test]
+    async fn a_node_that_wants_a_pause_holds_nothing_up_while_another_answers() {
+        let (limited, well) =
+            (FakeNode::start(vec![limited("20")]).await, FakeNode::start(vec![result(json!(7))]).await);
+        let pool = pool(&[&limited, &well]);
+        let asks = (0..50).map(|_| pool.slot(Commitment::Finalized));
+        let answers = tokio::time::timeout(Duration::from_secs(15), futures::future::join_all(asks)).await;
+        assert!(answers.expect("nobody sleeps").into_iter().all(|answer| answer.is_ok_and(|slot| slot == 7)));
+        // Only what was under way when it asked for the pause.
+        assert!(limited.requests().len() <= 2, "{}", limited.requests().len());
+        assert_eq!((pool.order(), pool.wait()), (vec![1, 0], Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_short_pause_of_all_nodes_is_waited_for_and_a_long_one_told() {
+        let node = FakeNode::start(vec![limited("0.2"), result(json!(7)), limited("20")]).await;
+        let pool = pool(&[&node]);
+        pool.slot(Commitment::Finalized).await.expect_err("the limit");
+        assert_eq!(pool.slot(Commitment::Finalized).await.expect("behind the pause"), 7);
+        pool.slot(Commitment::Finalized).await.expect_err("the limit");
+        let error = pool.slot(Commitment::Finalized).await.expect_err("the pause");
+        assert!(matches!(error, FetchError::Paused { .. }), "{error}");
+        assert!(pool.wait() > Duration::from_secs(15) && node.requests().len() == 3);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_lists_nothing_does_not_speak_for_one_that_has_more() {
+        let empty = FakeNode::start(vec![result(json!([])), result(json!(90))]).await;
+        let full = FakeNode::start(vec![result(json!([5])), result(json!(3))]).await;
+        let pool = pool(&[&empty, &full]);
+        // So that the other one is asked first.
+        pool.nodes[1].standing().on_pending();
+        pool.nodes[1].standing().on_pending();
+        assert_eq!(pool.blocks(1, 9, Commitment::Finalized).await.expect("a list"), [5]);
+        assert_eq!(empty.requests().len(), 1);
+        assert_eq!(pool.first_available().await.expect("both say it"), 3);
     }
 }

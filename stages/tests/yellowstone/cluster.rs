@@ -63,7 +63,7 @@ fn fetcher(served: &Served) -> RpcFetcher {
     let mut options = RpcOptions::new(served.rpc_url());
     options.requests_per_second = 10_000;
     options.timeout = Duration::from_secs(1);
-    RpcFetcher::try_new(&options, Clock::start()).expect("valid options")
+    RpcFetcher::try_new("rpc", &options, Clock::start()).expect("valid options")
 }
 
 fn info(body: &[u8]) -> SubscribeUpdateTransactionInfo {

@@ -56,7 +56,16 @@ impl Progress {
             watch.sum("backfill_failures_total").saturating_sub(watch.sum("backfill_pushbacks_total")),
             watch.sum("holes"),
         );
-        (slots, message)
+        (slots, message + &waits(watch.sum("rpc_wait_seconds")))
+    }
+}
+
+/// Why nothing moves, while that is so.
+fn waits(seconds: u64) -> String {
+    let wait = sluice_config::units::format_duration(Duration::from_secs(seconds));
+    match seconds {
+        0 => String::new(),
+        _ => format!("  waits {wait}: the RPC nodes asked for it, or failed repeatedly"),
     }
 }
 
@@ -77,5 +86,11 @@ mod tests {
         assert_eq!(time_left(100, 50.0), "2s");
         assert_eq!(time_left(100, 0.0), "unknown time");
         assert_eq!(time_left(0, 10.0), "0s");
+    }
+
+    #[test]
+    fn a_wait_is_told_while_there_is_one() {
+        assert_eq!(waits(0), "");
+        assert!(waits(20).starts_with("  waits 20s: the RPC nodes"), "{}", waits(20));
     }
 }

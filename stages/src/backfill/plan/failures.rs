@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::listing::History;
 use super::question::{Ask, Failure, FailureKind};
 use super::{Planner, State, backoff};
 use crate::slot::{Slot, Timestamp};
@@ -9,6 +10,9 @@ use crate::stage::Event;
 
 /// Tries of a slot that the node calls skipped while no later block tells, as a multiple of `max_retries`.
 const PATIENCE_WITH_CLAIMS: u32 = 4;
+
+/// Failures in a row after which it is told that nothing is listed, and why.
+const TOLD_FAILURES: u32 = 3;
 
 /// How long the node may be silent before the backfill ends: longer than a restart. What is there stays.
 pub(super) const MAX_SILENCE: Duration = Duration::from_secs(120);
@@ -23,7 +27,11 @@ impl Planner {
             // The node is there, and that is what it says.
             _ => self.answered_at = now,
         }
-        if now.since(self.answered_at) > MAX_SILENCE {
+        // A pause that the node asked for is no silence.
+        if let Some(pause) = failure.retry_after.filter(|&pause| pause > MAX_SILENCE) {
+            self.paused_until = self.paused_until.max(now.after(pause));
+        }
+        if now.since(self.answered_at.max(self.paused_until)) > MAX_SILENCE {
             self.fatal = Some(format!(
                 "the RPC node has not answered for {} s: {}; what is there stays, start again when it is back",
                 MAX_SILENCE.as_secs(),
@@ -33,18 +41,36 @@ impl Planner {
         let Failure { kind, reason, retry_after } = failure;
         match ask {
             Ask::Block(slot) => self.on_try_failed(now, slot, kind, reason, retry_after),
-            Ask::Tip | Ask::List { .. } => self.on_list_failed(now, kind, &reason, retry_after),
+            Ask::Tip | Ask::List { .. } | Ask::FirstAvailable => {
+                self.on_list_failed(now, ask, kind, &reason, retry_after);
+            }
         }
     }
 
-    fn on_list_failed(&mut self, now: Timestamp, kind: FailureKind, reason: &str, retry: Option<Duration>) {
+    fn on_list_failed(
+        &mut self,
+        now: Timestamp,
+        ask: Ask,
+        kind: FailureKind,
+        reason: &str,
+        retry: Option<Duration>,
+    ) {
         self.listing.in_flight = false;
-        self.listing.attempts += 1;
-        let gone = matches!(kind, FailureKind::Gone | FailureKind::Refused);
-        if gone && self.listing.attempts > self.bounds.max_retries {
+        self.listing.failures += 1;
+        self.listing.refusals += u32::from(!matches!(kind, FailureKind::Pushback | FailureKind::Silence));
+        let (failures, most) = (self.listing.failures, self.bounds.max_retries);
+        if failures == TOLD_FAILURES {
+            tracing::warn!(reason, failures, "the RPC node lists no slots, it is asked again");
+        }
+        if ask == Ask::FirstAvailable {
+            // Not all nodes know the method: what lists and links say has to do.
+            if failures > most {
+                self.listing.history = History::Asked;
+            }
+        } else if self.listing.refusals > most {
             self.fatal = Some(format!("the RPC node lists no slots: {reason}"));
         }
-        let wait = backoff(self.listing.attempts, &mut self.random);
+        let wait = backoff(failures, &mut self.random);
         self.listing.due = now.after(wait.max(retry.unwrap_or_default()));
     }
 

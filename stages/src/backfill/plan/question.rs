@@ -18,6 +18,8 @@ pub enum Ask {
         /// The last.
         last: Slot,
     },
+    /// The first slot that the nodes keep the block of.
+    FirstAvailable,
     /// The block of a slot.
     Block(Slot),
 }
@@ -29,6 +31,8 @@ pub enum Answer {
     Tip(Slot),
     /// The slots with a block.
     Slots(Vec<Slot>),
+    /// The first slot with a block that is kept.
+    FirstAvailable(Slot),
     /// The block.
     Block(Arc<Block>),
     /// It failed.

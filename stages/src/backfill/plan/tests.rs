@@ -1,3 +1,4 @@
+mod history;
 mod speed;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,8 @@ fn block(slot: Slot, parent: Slot) -> Arc<Block> {
 struct Node {
     chain: BTreeSet<Slot>,
     tip: Slot,
+    /// The first slot that it keeps.
+    first_available: Slot,
     /// Slots that its lists leave out.
     withheld: BTreeSet<Slot>,
     /// Slots that its lists make up.
@@ -51,7 +54,15 @@ impl Node {
         let chain: BTreeSet<Slot> = chain.into_iter().collect();
         let tip = chain.last().copied().unwrap_or_default();
         let (withheld, invented) = (BTreeSet::new(), BTreeSet::new());
-        Self { chain, tip, withheld, invented, failures: BTreeMap::new(), asked: Vec::new() }
+        Self {
+            chain,
+            tip,
+            first_available: 0,
+            withheld,
+            invented,
+            failures: BTreeMap::new(),
+            asked: Vec::new(),
+        }
     }
 
     fn parent(&self, slot: Slot) -> Slot {
@@ -64,10 +75,13 @@ impl Node {
             Ask::Tip => Answer::Tip(self.tip),
             Ask::List { first, last } => {
                 let listed = self.chain.difference(&self.withheld).chain(&self.invented).copied();
-                let slots: BTreeSet<Slot> =
-                    listed.filter(|slot| (first..=last.min(self.tip)).contains(slot)).collect();
+                let slots: BTreeSet<Slot> = listed
+                    .filter(|slot| (first.max(self.first_available)..=last.min(self.tip)).contains(slot))
+                    .collect();
                 Answer::Slots(slots.into_iter().collect())
             }
+            Ask::FirstAvailable => Answer::FirstAvailable(self.first_available),
+            Ask::Block(slot) if slot < self.first_available => failed(FailureKind::Gone),
             Ask::Block(slot) => self.block(slot),
         }
     }

@@ -39,6 +39,20 @@ pub enum FetchError {
         /// The wait that it asked for.
         retry_after: Option<Duration>,
     },
+    /// The node, or a proxy before it, is in trouble and says when to come back.
+    #[error("the node is not available: HTTP status {status}")]
+    Unavailable {
+        /// HTTP's status.
+        status: u16,
+        /// The wait that it asked for.
+        retry_after: Duration,
+    },
+    /// Nothing was sent: the node asked for a pause, which is not over.
+    #[error("the node asked for a pause, of which {} s are left", retry_after.as_secs_f64().ceil())]
+    Paused {
+        /// What is left of it.
+        retry_after: Duration,
+    },
     /// The node failed again and again and is left alone for a while.
     #[error("the node is left alone after failing repeatedly")]
     Resting {
@@ -74,6 +88,8 @@ impl FetchError {
             Self::ClaimedSkipped { .. }
             | Self::NotAvailableYet { .. }
             | Self::RateLimited { .. }
+            | Self::Unavailable { .. }
+            | Self::Paused { .. }
             | Self::Resting { .. }
             | Self::Transport(_)
             | Self::Malformed { .. } => true,
@@ -84,20 +100,37 @@ impl FetchError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => *retry_after,
-            Self::Resting { retry_after } => Some(*retry_after),
+            Self::Unavailable { retry_after, .. }
+            | Self::Paused { retry_after }
+            | Self::Resting { retry_after } => Some(*retry_after),
             _ => None,
         }
     }
+
+    /// The same with `wait` as the time to come back, if it is an error that has one.
+    pub(crate) fn with_wait(self, wait: Duration) -> Self {
+        match self {
+            Self::RateLimited { .. } => Self::RateLimited { retry_after: Some(wait) },
+            Self::Unavailable { status, .. } => Self::Unavailable { status, retry_after: wait },
+            Self::Paused { .. } => Self::Paused { retry_after: wait },
+            Self::Resting { .. } => Self::Resting { retry_after: wait },
+            other => other,
+        }
+    }
 }
+
 /// What solana-client's error is here, for a question about `slot`.
 pub(super) fn classify(error: &ClientError, slot: Slot) -> FetchError {
     if let Some(refusal) = Refusal::of(error) {
         return match refusal {
             Refusal::RateLimited { retry_after } => FetchError::RateLimited { retry_after: *retry_after },
-            Refusal::Status(status @ (400..=407 | 410..=428)) => {
+            Refusal::Status { status: status @ (400..=407 | 410..=428), .. } => {
                 FetchError::Refused { code: i64::from(*status), message: "HTTP".to_owned() }
             }
-            Refusal::Status(_) | Refusal::Transport(_) => FetchError::Transport(refusal.to_string()),
+            Refusal::Status { status: status @ 500..=599, retry_after: Some(retry_after) } => {
+                FetchError::Unavailable { status: *status, retry_after: *retry_after }
+            }
+            Refusal::Status { .. } | Refusal::Transport(_) => FetchError::Transport(refusal.to_string()),
             Refusal::TooLarge(_) | Refusal::NotRpc(_) => {
                 FetchError::Malformed { slot, what: refusal.to_string() }
             }

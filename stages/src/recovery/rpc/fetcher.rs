@@ -4,6 +4,7 @@
 //! decided by the node's [`Standing`]. There are no retries here; the planner knows better what is urgent.
 
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -24,13 +25,16 @@ use crate::recovery::ledger_format::MAX_VERSION;
 use crate::slot::{Commitment, Slot};
 
 /// Most slots that nodes list in one `getBlocks`.
-const MAX_LISTED_SLOTS: u64 = 500_000;
+pub const MAX_LISTED_SLOTS: u64 = 500_000;
 
 /// Largest answer that is read: a block at an epoch's boundary has up to 100 MB on the wire and grows by half in JSON.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// Times `timeout` that a whole answer may take: 100 MB in a minute is 14 Mbit/s.
 const ANSWER_TIMEOUTS: u32 = 6;
+
+/// A pause from this long on is told in the log: shorter ones come and go all the time at a provider's limit.
+const TOLD_PAUSE: Duration = Duration::from_secs(5);
 
 /// JSON-RPC's "invalid params".
 const INVALID_PARAMS: i64 = -32602;
@@ -46,17 +50,19 @@ pub struct FetchedBlock {
 
 /// Asks one RPC node.
 pub struct RpcFetcher {
+    /// What it is called in the log; urls hold keys.
+    name: String,
     client: RpcClient,
     clock: Clock,
     gate: Gate,
 }
 
 impl RpcFetcher {
-    /// A fetcher; nothing is sent yet. `options` has no [`RpcOptions::problems`].
+    /// A fetcher for the node called `name`; nothing is sent yet. `options` has no [`RpcOptions::problems`].
     ///
     /// # Errors
     /// If the system's TLS can't be set up, or a header is not usable.
-    pub fn try_new(options: &RpcOptions, clock: Clock) -> Result<Self, FetchError> {
+    pub fn try_new(name: impl Into<String>, options: &RpcOptions, clock: Clock) -> Result<Self, FetchError> {
         let unusable = || FetchError::Refused { code: 0, message: "a header is not usable".to_owned() };
         let http = reqwest::Client::builder()
             .default_headers(headers(&options.headers).ok_or_else(unusable)?)
@@ -66,8 +72,9 @@ impl RpcFetcher {
             .timeout(options.timeout.saturating_mul(ANSWER_TIMEOUTS))
             .build()
             .map_err(|error| FetchError::Transport(error.without_url().to_string()))?;
-        let sender = HttpSender::new(http, options.url.clone(), MAX_ANSWER_BYTES);
+        let sender = HttpSender::new(http, options.url.clone(), MAX_ANSWER_BYTES, clock);
         Ok(Self {
+            name: name.into(),
             client: RpcClient::new_sender(sender, RpcClientConfig::default()),
             clock,
             gate: Gate::new(Standing::new(options)),
@@ -139,6 +146,14 @@ impl RpcFetcher {
         self.ask(RpcRequest::GetBlockTime, json!([slot]), slot).await
     }
 
+    /// The first slot that the node keeps the block of.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn first_available(&self) -> Result<Slot, FetchError> {
+        self.ask(RpcRequest::GetFirstAvailableBlock, json!([]), 0).await
+    }
+
     /// How the node stands now.
     pub fn standing(&self) -> MutexGuard<'_, Standing> {
         self.gate.standing()
@@ -163,24 +178,45 @@ impl RpcFetcher {
         params: Value,
         slot: Slot,
     ) -> Result<T, FetchError> {
-        let passed = self.standing().pass(self.clock.now());
-        passed.map_err(|retry_after| FetchError::Resting { retry_after })?;
+        self.standing().pass(self.clock.now())?;
         let _passage = self.gate.pass().await;
-        self.turn().await;
+        self.turn().await?;
         let began = self.clock.now();
         self.standing().on_sent();
         let answer = self.client.send(request, params).await.map_err(|error| classify(&error, slot));
         let now = self.clock.now();
-        self.standing().on_outcome(now, now.since(began), outcome(answer.as_ref().err()));
-        answer
+        let (pause, left) = {
+            let mut standing = self.standing();
+            let pause = standing.on_outcome(now, now.since(began), outcome(answer.as_ref().err()));
+            (pause, standing.pause_left(now))
+        };
+        if let Some(pause) = pause {
+            self.tell(pause);
+        }
+        // The wait that is kept, not the one that was asked for.
+        answer.map_err(|error| if left.is_zero() { error } else { error.with_wait(left) })
     }
 
-    /// Waits for a place in the rate limit, and for the end of a pause that the node asked for meanwhile.
-    async fn turn(&self) {
-        let mut wait = self.standing().turn(self.clock.now());
-        while !wait.is_zero() {
+    /// Waits for a place in the rate limit. A pause that the node asks for meanwhile is not waited for: another node may be
+    /// free.
+    async fn turn(&self) -> Result<(), FetchError> {
+        let wait = {
+            let (mut standing, now) = (self.standing(), self.clock.now());
+            standing.pause(now)?;
+            standing.turn(now)
+        };
+        if !wait.is_zero() {
             tokio::time::sleep(wait).await;
-            wait = self.standing().pause_left(self.clock.now());
+        }
+        self.standing().pause(self.clock.now())
+    }
+
+    fn tell(&self, pause: Duration) {
+        let (node, seconds) = (&self.name, pause.as_secs());
+        if pause >= TOLD_PAUSE {
+            tracing::warn!(node, seconds, "the RPC node asked for a pause; it is left alone until then");
+        } else {
+            tracing::debug!(node, ?pause, "the RPC node asked for a pause");
         }
     }
 }
@@ -189,7 +225,11 @@ impl RpcFetcher {
 fn outcome(error: Option<&FetchError>) -> Outcome {
     match error {
         Some(FetchError::RateLimited { retry_after }) => Outcome::RateLimited(*retry_after),
-        Some(FetchError::Transport(_) | FetchError::Resting { .. }) => Outcome::Failed,
+        Some(FetchError::Unavailable { retry_after, .. }) => Outcome::Unavailable(*retry_after),
+        // The last two are never sent, so nothing comes of them.
+        Some(FetchError::Transport(_) | FetchError::Resting { .. } | FetchError::Paused { .. }) => {
+            Outcome::Failed
+        }
         Some(FetchError::Malformed { .. } | FetchError::Refused { .. } | FetchError::CleanedUp { .. }) => {
             Outcome::Useless
         }

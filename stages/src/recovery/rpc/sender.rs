@@ -17,6 +17,9 @@ use solana_client::rpc_request::{RpcError, RpcRequest, RpcResponseErrorData};
 use solana_client::rpc_sender::{RpcSender, RpcTransportStats};
 use thiserror::Error;
 
+use crate::node::Clock;
+use crate::time_text;
+
 /// An answer that is not one of a node's RPC.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(super) enum Refusal {
@@ -27,8 +30,13 @@ pub(super) enum Refusal {
         retry_after: Option<Duration>,
     },
     /// Any other status that is not a success.
-    #[error("HTTP status {0}")]
-    Status(u16),
+    #[error("HTTP status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// `Retry-After`.
+        retry_after: Option<Duration>,
+    },
     /// No connection, no answer in time, or it broke off.
     #[error("{0}")]
     Transport(String),
@@ -61,22 +69,24 @@ pub(super) struct HttpSender {
     client: Client,
     url: Secret,
     max_answer_bytes: usize,
+    clock: Clock,
 }
 
 impl HttpSender {
-    pub(super) fn new(client: Client, url: Secret, max_answer_bytes: usize) -> Self {
-        Self { client, url, max_answer_bytes }
+    pub(super) fn new(client: Client, url: Secret, max_answer_bytes: usize, clock: Clock) -> Self {
+        Self { client, url, max_answer_bytes, clock }
     }
 
     async fn post(&self, body: String) -> Result<Value, Refusal> {
         let request = self.client.post(self.url.expose()).header(CONTENT_TYPE, "application/json").body(body);
         let response = request.send().await.map_err(transport)?;
-        match response.status() {
-            status if status.is_success() => {}
-            StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Refusal::RateLimited { retry_after: retry_after(response.headers()) });
-            }
-            status => return Err(Refusal::Status(status.as_u16())),
+        let status = response.status();
+        if !status.is_success() {
+            let retry_after = self.retry_after(response.headers());
+            return Err(match status {
+                StatusCode::TOO_MANY_REQUESTS => Refusal::RateLimited { retry_after },
+                _ => Refusal::Status { status: status.as_u16(), retry_after },
+            });
         }
         let bytes = self.read(response).await?;
         // Large answers are parsed beside the async threads, which have sockets to serve.
@@ -97,6 +107,10 @@ impl HttpSender {
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
+    }
+
+    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
+        time_text::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, self.clock.now())
     }
 }
 
@@ -148,9 +162,4 @@ fn transport(error: reqwest::Error) -> Refusal {
         source = cause.source();
     }
     Refusal::Transport(text)
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
 }

@@ -1,12 +1,14 @@
 //! How one RPC node stands: what it bears, what a question costs there, whether it is left alone. Pure: time comes in.
 //!
-//! A request passes three gates in this order: the breaker ([`Standing::pass`]: refuses at once while the node is down), as
-//! many requests at a time as the node bears ([`Standing::try_begin`]), and the rate limit ([`Standing::turn`]: a wait, for
-//! retries like for all others). What came of it goes to [`Standing::on_outcome`].
+//! A request passes three gates in this order: the breaker ([`Standing::pass`]: refuses at once while the node is down or
+//! wants a pause), as many requests at a time as the node bears ([`Standing::try_begin`]), and the rate limit
+//! ([`Standing::turn`]: a wait, for retries like for all others). Who waits there when a pause begins is refused, too
+//! ([`Standing::pause`]): another node may be free. What came of a request goes to [`Standing::on_outcome`].
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use super::error::FetchError;
 use super::options::RpcOptions;
 use crate::recovery::concurrency::Concurrency;
 use crate::recovery::pace::{Breaker, RateLimit};
@@ -15,6 +17,9 @@ use crate::yellowstone::health::Ewma;
 
 /// The pause after a "too many requests" that does not say how long.
 const DEFAULT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause that is kept, whatever the node asks for: a typo in it must not stop recovery for a year.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// Share of the newest answers that may be failures before they count as overload: of the last ten some three. Single
 /// failures say nothing of how much a node bears, and halving for each would leave most of its limit unused.
@@ -43,6 +48,8 @@ pub enum Outcome {
     Useless,
     /// It wants to be asked less, for so long if it said so.
     RateLimited(Option<Duration>),
+    /// It is in trouble, and says for how long.
+    Unavailable(Duration),
     /// It did not answer, or as a node in trouble does.
     Failed,
 }
@@ -50,7 +57,7 @@ pub enum Outcome {
 /// What the choice among nodes goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Offer {
-    /// Whether the node is left alone because it failed repeatedly.
+    /// Whether the node is left alone because it failed repeatedly, or asked for a pause.
     pub rests: bool,
     /// Whether it has as many requests as it bears.
     pub is_full: bool,
@@ -103,12 +110,22 @@ impl Standing {
         }
     }
 
-    /// Whether a request may be made; if not, how long the node is left alone.
+    /// Whether a request may be made.
     ///
     /// # Errors
-    /// The wait.
-    pub fn pass(&mut self, now: Timestamp) -> Result<(), Duration> {
-        self.breaker.pass(now)
+    /// Why not, with the wait.
+    pub fn pass(&mut self, now: Timestamp) -> Result<(), FetchError> {
+        self.pause(now)?;
+        self.breaker.pass(now).map_err(|retry_after| FetchError::Resting { retry_after })
+    }
+
+    /// Whether no pause is under way that the node asked for.
+    ///
+    /// # Errors
+    /// [`FetchError::Paused`].
+    pub fn pause(&self, now: Timestamp) -> Result<(), FetchError> {
+        let retry_after = self.pause_left(now);
+        if retry_after.is_zero() { Ok(()) } else { Err(FetchError::Paused { retry_after }) }
     }
 
     /// A request wants a place.
@@ -134,7 +151,7 @@ impl Standing {
         self.limit.reserve(now)
     }
 
-    /// How long a pause still lasts that the node asked for meanwhile.
+    /// How long a pause still lasts that the node asked for.
     pub fn pause_left(&self, now: Timestamp) -> Duration {
         self.limit.pause_left(now)
     }
@@ -144,8 +161,8 @@ impl Standing {
         self.counts.requests += 1;
     }
 
-    /// What came of it, after `took`.
-    pub fn on_outcome(&mut self, now: Timestamp, took: Duration, outcome: Outcome) {
+    /// What came of it, after `took`. Returns the pause that begins with it, if one does; one under way only grows.
+    pub fn on_outcome(&mut self, now: Timestamp, took: Duration, outcome: Outcome) -> Option<Duration> {
         self.latency_ms.record(took.as_secs_f64() * 1_000.0);
         self.failing.record(f64::from(u8::from(outcome != Outcome::Answered)));
         match outcome {
@@ -153,26 +170,49 @@ impl Standing {
                 self.counts.errors += u64::from(outcome == Outcome::Useless);
                 self.concurrency.on_answer();
                 self.breaker.on_answer();
+                None
             }
             Outcome::RateLimited(wait) => {
                 self.counts.rate_limited += 1;
                 self.concurrency.on_overload(now);
                 self.breaker.on_answer();
-                self.limit.pause(now, wait.unwrap_or(DEFAULT_PAUSE));
+                self.begin_pause(now, wait)
+            }
+            Outcome::Unavailable(wait) => {
+                self.on_failed(now);
+                self.begin_pause(now, Some(wait))
             }
             Outcome::Failed => {
-                self.counts.errors += 1;
-                if self.failing() > MAX_FAILING {
-                    self.concurrency.on_overload(now);
-                }
-                self.breaker.on_failure(now);
+                self.on_failed(now);
+                None
             }
         }
     }
 
-    /// Whether the node is not left alone because it failed repeatedly.
-    pub fn is_well(&self) -> bool {
-        self.breaker.is_closed()
+    fn on_failed(&mut self, now: Timestamp) {
+        self.counts.errors += 1;
+        if self.failing() > MAX_FAILING {
+            self.concurrency.on_overload(now);
+        }
+        self.breaker.on_failure(now);
+    }
+
+    fn begin_pause(&mut self, now: Timestamp, asked: Option<Duration>) -> Option<Duration> {
+        let begins = self.pause_left(now).is_zero();
+        // A wait of nothing is what a date that just passed amounts to.
+        let wait = asked.filter(|wait| !wait.is_zero()).unwrap_or(DEFAULT_PAUSE).min(LONGEST_PAUSE);
+        self.limit.pause(now, wait);
+        begins.then_some(wait)
+    }
+
+    /// Whether the node is left alone: it failed repeatedly, or asked for a pause.
+    pub fn rests(&self, now: Timestamp) -> bool {
+        !self.breaker.is_closed() || !self.pause_left(now).is_zero()
+    }
+
+    /// How long it is left alone from now on.
+    pub fn rest_left(&self, now: Timestamp) -> Duration {
+        self.breaker.rest_left(now).max(self.pause_left(now))
     }
 
     /// Whether a request would get a place at once.
@@ -197,7 +237,7 @@ impl Standing {
 
     /// What it offers.
     pub fn offer(&self, now: Timestamp) -> Offer {
-        Offer { rests: !self.is_well(), is_full: !self.has_room(), cost: self.cost(now) }
+        Offer { rests: self.rests(now), is_full: !self.has_room(), cost: self.cost(now) }
     }
 
     /// What another request would cost here, in milliseconds: the wait for its turn, and the mean time to an answer times
@@ -262,6 +302,38 @@ mod tests {
             slow.on_outcome(at(number), Duration::from_millis(100), Outcome::Answered);
         }
         assert!(failing.cost(at(100)) > slow.cost(at(100)));
+    }
+
+    #[test]
+    fn a_node_that_asked_for_a_pause_is_left_alone_until_it_is_over() {
+        let (mut paused, mut full) = (standing(), standing());
+        let asked = Outcome::RateLimited(Some(Duration::from_secs(20)));
+        assert_eq!(paused.on_outcome(at(0), TOOK, asked), Some(Duration::from_secs(20)));
+        assert_eq!(paused.on_outcome(at(10), TOOK, asked), None, "it is told once");
+        while full.try_begin() {
+            full.on_pending();
+        }
+        let order = paused.offer(at(100)).compare(&full.offer(at(100)));
+        assert_eq!(order, Ordering::Greater, "even one that is full is asked first");
+        assert!(
+            matches!(paused.pass(at(5_010)), Err(FetchError::Paused { retry_after }) if retry_after.as_secs() == 15)
+        );
+        assert!(paused.pass(at(20_010)).is_ok() && !paused.rests(at(20_010)));
+    }
+
+    #[test]
+    fn no_pause_is_longer_than_an_hour_and_none_is_nothing() {
+        for (asked, kept) in
+            [(Some(86_400_000), 3_600_000), (Some(1_500), 1_500), (Some(0), 500), (None, 500)]
+        {
+            let (mut limited, mut away) = (standing(), standing());
+            let asked = asked.map(Duration::from_millis);
+            limited.on_outcome(at(0), TOOK, Outcome::RateLimited(asked));
+            assert_eq!(limited.pause_left(at(0)), Duration::from_millis(kept));
+            away.on_outcome(at(0), TOOK, Outcome::Unavailable(asked.unwrap_or_default()));
+            assert_eq!(away.rest_left(at(0)), Duration::from_millis(kept));
+            assert_eq!((limited.counts().errors, away.counts().errors), (0, 1));
+        }
     }
 
     #[test]

@@ -1,83 +1,12 @@
 //! A node made of canned answers stands in for the network's.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-
+use super::super::fake_node::{FakeNode, result};
 use super::*;
 
-struct FakeNode {
-    url: String,
-    seen: Arc<Mutex<Vec<String>>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for FakeNode {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl FakeNode {
-    /// Answers the first request with the first answer, and so on; the last one stands for all further requests.
-    async fn start(answers: Vec<(&'static str, String)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}/key/s3cret", listener.local_addr().expect("bound"));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(serve(listener, answers, Arc::clone(&seen)));
-        Self { url, seen, task }
-    }
-
-    fn fetcher(&self) -> RpcFetcher {
-        RpcFetcher::try_new(&RpcOptions::new(&self.url), Clock::start()).expect("valid options")
-    }
-
-    fn requests(&self) -> Vec<Value> {
-        let parse = |text: &String| serde_json::from_str(text).expect("a JSON request");
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().map(parse).collect()
-    }
-}
-
-async fn serve(listener: TcpListener, answers: Vec<(&'static str, String)>, seen: Arc<Mutex<Vec<String>>>) {
-    loop {
-        let Ok((mut socket, _)) = listener.accept().await else { return };
-        let Some(body) = read_request(&mut socket).await else { continue };
-        let position = {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.push(body);
-            (seen.len() - 1).min(answers.len() - 1)
-        };
-        let (head, body) = &answers[position];
-        let length = body.len();
-        let answer =
-            format!("HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
-        if socket.write_all(answer.as_bytes()).await.is_err() {
-            continue;
-        }
-    }
-}
-
-async fn read_request(socket: &mut tokio::net::TcpStream) -> Option<String> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut part = [0; 4096];
-        let count = socket.read(&mut part).await.ok().filter(|&count| count > 0)?;
-        bytes.extend_from_slice(&part[..count]);
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length =
-            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        if body.len() >= length.unwrap_or(0) {
-            return Some(body.to_owned());
-        }
-    }
-}
-
-fn result(result: Value) -> (&'static str, String) {
-    ("200 OK", json!({ "jsonrpc": "2.0", "id": 1, "result": result }).to_string())
+fn fetcher(node: &FakeNode) -> RpcFetcher {
+    RpcFetcher::try_new("rpc", &RpcOptions::new(&node.url), Clock::start()).expect("valid options")
 }
 
 fn error(code: i64, message: &str) -> (&'static str, String) {
@@ -89,7 +18,7 @@ fn error(code: i64, message: &str) -> (&'static str, String) {
 
 async fn block_error(answer: (&'static str, String)) -> FetchError {
     let node = FakeNode::start(vec![answer]).await;
-    node.fetcher().block(5, Commitment::Confirmed).await.expect_err("an error was answered")
+    fetcher(&node).block(5, Commitment::Confirmed).await.expect_err("an error was answered")
 }
 
 #[tokio::test]
@@ -124,9 +53,33 @@ async fn what_is_not_json_rpc_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_pause_is_read_from_seconds_or_a_date_whatever_the_status() {
+    use FetchError as E;
+    let away = ("503 Service Unavailable\r\nretry-after: 8", String::new());
+    let error = block_error(away).await;
+    assert!(
+        matches!(error, E::Unavailable { status: 503, retry_after } if retry_after.as_secs() == 8),
+        "{error}"
+    );
+    let far = ("429 Too Many Requests\r\nretry-after: Fri, 01 Jan 9999 00:00:00 GMT", String::new());
+    assert_eq!(block_error(far).await.retry_after(), Some(Duration::from_secs(3_600)), "at most an hour");
+    assert!(matches!(block_error(("503 Service Unavailable", String::new())).await, E::Transport(_)));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_in_a_pause_and_nobody_sleeps_through_it() {
+    let node = FakeNode::start(vec![("429 Too Many Requests\r\nretry-after: 86400", String::new())]).await;
+    let fetcher = fetcher(&node);
+    fetcher.slot(Commitment::Confirmed).await.expect_err("the limit");
+    let error = fetcher.slot(Commitment::Confirmed).await.expect_err("the pause");
+    assert!(matches!(error, FetchError::Paused { .. }), "{error}");
+    assert_eq!(node.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn the_key_in_the_url_is_never_shown() {
     let url = "http://127.0.0.1:1/key/s3cret";
-    let fetcher = RpcFetcher::try_new(&RpcOptions::new(url), Clock::start()).expect("valid options");
+    let fetcher = RpcFetcher::try_new("rpc", &RpcOptions::new(url), Clock::start()).expect("valid options");
     let error = fetcher.block(5, Commitment::Finalized).await.expect_err("nobody listens");
     assert!(matches!(error, FetchError::Transport(_)));
     assert!(!format!("{error} {error:?} {:?}", RpcOptions::new(url)).contains("s3cret"));
@@ -134,13 +87,13 @@ async fn the_key_in_the_url_is_never_shown() {
 
 #[tokio::test]
 async fn a_node_that_is_down_is_left_alone_and_probed() {
-    let fetcher =
-        RpcFetcher::try_new(&RpcOptions::new("http://127.0.0.1:1"), Clock::start()).expect("valid options");
+    let fetcher = RpcFetcher::try_new("rpc", &RpcOptions::new("http://127.0.0.1:1"), Clock::start())
+        .expect("valid options");
     for _ in 0..5 {
         let error = fetcher.slot(Commitment::Confirmed).await.expect_err("nobody listens");
         assert!(matches!(error, FetchError::Transport(_)));
     }
-    assert!(!fetcher.standing().is_well());
+    assert!(fetcher.standing().rests(fetcher.clock.now()));
     let error = fetcher.slot(Commitment::Confirmed).await.expect_err("the breaker is open");
     assert!(matches!(error, FetchError::Resting { .. }));
 }
@@ -153,7 +106,7 @@ async fn blocks_are_asked_for_whole_and_listed_within_what_was_asked() {
         "parentSlot": 4, "transactions": [], "blockTime": null, "blockHeight": null,
     });
     let node = FakeNode::start(vec![result(json!([3, 5])), result(empty), result(json!([9]))]).await;
-    let fetcher = node.fetcher();
+    let fetcher = fetcher(&node);
     assert_eq!(fetcher.blocks(3, 6, Commitment::Finalized).await.expect("a list"), [3, 5]);
     let block = fetcher.block(5, Commitment::Confirmed).await.expect("a block");
     assert_eq!((block.slot, block.frames.len()), (5, 1));
@@ -169,7 +122,7 @@ async fn blocks_are_asked_for_whole_and_listed_within_what_was_asked() {
 #[tokio::test]
 async fn a_provider_that_knows_no_newer_version_is_asked_for_version_0() {
     let node = FakeNode::start(vec![error(-32602, "invalid params"), result(Value::Null)]).await;
-    let error = node.fetcher().block(5, Commitment::Confirmed).await.expect_err("null is no block");
+    let error = fetcher(&node).block(5, Commitment::Confirmed).await.expect_err("null is no block");
     assert!(matches!(error, FetchError::NotAvailableYet { .. }));
     let versions: Vec<Value> = node
         .requests()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_stages::slot::Timestamp;
+use crate::slot::Timestamp;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -14,7 +14,7 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// The time in UTC with microseconds, e.g. `2026-01-31T12:00:00.000250Z`.
-pub(crate) fn rfc3339(at: Timestamp) -> String {
+pub fn rfc3339(at: Timestamp) -> String {
     let (seconds, micros) = (at.0 / MICROS_PER_SECOND, at.0 % MICROS_PER_SECOND);
     let (year, month, day) = date(seconds / SECONDS_PER_DAY);
     let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
@@ -36,10 +36,11 @@ fn date(days: u64) -> (u64, u64, u64) {
 }
 
 /// The wait that a `Retry-After` header asks for: seconds, or a date. `None` if it is neither.
-pub(crate) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
+    // Some providers send fractions, which the RFC doesn't have.
     if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+        return Duration::try_from_secs_f64(seconds).ok();
     }
     let at = Timestamp(http_date_seconds(text)?.checked_mul(MICROS_PER_SECOND)?);
     Some(at.since(now))
@@ -90,9 +91,10 @@ mod tests {
     fn a_wait_is_read_from_seconds_or_a_date() {
         let now = Timestamp(784_111_770 * MICROS_PER_SECOND);
         assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("1.5", now), Some(Duration::from_millis(1_500)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now), Some(Duration::from_secs(7)));
         assert_eq!(retry_after("Sun, 06 Nov 1993 08:49:37 GMT", now), Some(Duration::ZERO));
-        for text in ["soon", "", "-1", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
+        for text in ["soon", "", "-1", "inf", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
             assert_eq!(retry_after(text, now), None, "{text}");
         }
     }
