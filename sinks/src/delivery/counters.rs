@@ -29,7 +29,7 @@ pub(crate) struct Counters {
     pub(crate) dead_letters: AtomicU64,
     /// Messages that were given up when the pipeline ended.
     pub(crate) abandoned: AtomicU64,
-    /// Notices that the rate limit or a full queue held back; summaries count them.
+    /// Notices that a newer one of their group, or only a summary, stands for.
     pub(crate) held_back: AtomicU64,
     /// Whether the circuit breaker keeps messages from being tried.
     pub(crate) breaker_open: AtomicBool,

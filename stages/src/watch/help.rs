@@ -15,7 +15,10 @@ const HELP: &[(&str, &str)] = &[
     ("delivery_breaker_open", "1 while nothing is sent to a receiver because it failed too often."),
     ("delivery_bytes_total", "Bytes of messages that a receiver has taken."),
     ("delivery_dead_letters_total", "Messages that a receiver will never take."),
-    ("delivery_held_back_notices_total", "Notices of alerts that only a summary tells of."),
+    (
+        "delivery_held_back_notices_total",
+        "Notices of alerts that a newer one of their group or a summary stands for.",
+    ),
     ("delivery_messages_total", "Messages that a receiver has taken."),
     ("delivery_next_slot", "The first slot that is not known to be delivered."),
     ("delivery_notices_total", "Notices of alerts that a receiver has taken."),
