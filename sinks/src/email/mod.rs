@@ -5,11 +5,15 @@
 //!                                                                                          └ refused: dead letters (synced)
 //! ```
 //!
+//! An address that the server refuses keeps the mail from nobody else: it is logged and counted
+//! (`delivery_refused_recipients_total`). One that it puts off is tried again by itself.
+//!
 //! Mails of one group make a thread (`References`), each has an id that is the same on every try, so that a mail that was
 //! sent twice can be told. A server that is slow or dead holds nobody up: what does not fit the queue is summed up in one
 //! mail. With a `state_path` the next run mails what still waits when this one ends.
 
 mod compose;
+mod dialog;
 mod smtp;
 #[cfg(test)]
 mod tests;
@@ -33,6 +37,7 @@ use tokio::task::JoinSet;
 
 use crate::delivery::RetryOptions;
 use crate::delivery::alert_record::Teller;
+use crate::delivery::counters::Counters;
 use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::notices;
@@ -40,7 +45,7 @@ use crate::delivery::options::{problem, zero};
 use crate::delivery::waiting::{Kept, Waiting};
 use crate::delivery::waiting_file::WaitingFile;
 use compose::Composer;
-use smtp::SmtpReceiver;
+use smtp::Server;
 
 /// Most bytes of the dead letters: mails are some ten kilobytes.
 const DEAD_LETTER_MAX_BYTES: u64 = 64 << 20;
@@ -83,7 +88,7 @@ pub struct EmailOptions {
     pub password: Option<Secret>,
     /// The sender, e.g. `Sluice <sluice@example.com>`.
     pub from: String,
-    /// Who gets the mails.
+    /// Who gets the mails. One whom the server refuses is left out, and told by the log and a counter.
     pub to: Vec<String>,
     /// What subjects begin with. Default `[sluice]`.
     #[serde(default = "default_subject_prefix")]
@@ -230,8 +235,8 @@ impl Component for EmailOptions {
         let waiting = self.state_path.as_deref().map(open_state).transpose()?;
         let (from, to) = self.mailboxes()?;
         let ca = self.read_ca()?;
-        let receiver = SmtpReceiver::try_new(&self, &from, &to, ca.as_deref()).map_err(BuildError::Other)?;
-        Ok(Node::Sink(Box::new(EmailSink { options: self, receiver, waiting, from, to })))
+        let server = Server::try_new(&self, &from, &to, ca.as_deref()).map_err(BuildError::Other)?;
+        Ok(Node::Sink(Box::new(EmailSink { options: self, server, waiting, from, to })))
     }
 }
 
@@ -250,7 +255,7 @@ fn open_state(folder: &Path) -> Result<(WaitingFile, Kept), BuildError> {
 /// The sink, ready to run.
 struct EmailSink {
     options: EmailOptions,
-    receiver: SmtpReceiver,
+    server: Server,
     waiting: Option<(WaitingFile, Kept)>,
     from: Mailbox,
     to: Vec<Mailbox>,
@@ -263,10 +268,19 @@ impl Sink for EmailSink {
 }
 
 async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<(), NodeError> {
-    let EmailSink { options, receiver, waiting, from, to } = sink;
+    let EmailSink { options, server, waiting, from, to } = sink;
     let letters = options.state_path.as_deref().map(|path| DeadLetters::new(path, DEAD_LETTER_MAX_BYTES));
-    let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
+    let counters = Arc::new(Counters::default());
+    let (receiver, stragglers, queue) = smtp::receivers(server, &counters);
+    let service = Service { counters, ..Service::new(&context, Arc::new(receiver), &options.retry, letters) };
     let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
+    let mut tasks = JoinSet::new();
+    let stragglers = Arc::new(stragglers);
+    let courier = Courier::new(
+        Service { receiver: Arc::clone(&stragglers) as _, ..service.clone() },
+        Some(options.give_up_after),
+    );
+    tasks.spawn(smtp::bring_stragglers(stragglers, queue, courier));
     let mut attendants = service.attend(&context, options.drain_timeout);
     let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let composer = Composer::try_new(from, to, options.subject_prefix, options.external_url, teller);
@@ -275,7 +289,6 @@ async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<
     let most = Some(options.max_notices_per_minute);
     let waiting = Waiting::new(&context.name, options.max_queued_notices, most, kept.unwrap_or_default());
     let courier = Courier::new(service, Some(options.give_up_after));
-    let mut tasks = JoinSet::new();
     let queue = notices::start(waiting, file, Arc::new(composer), courier, &mut tasks);
     while let Some((_, batch)) = inbox.recv().await {
         for item in &batch {

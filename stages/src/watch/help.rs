@@ -23,6 +23,7 @@ const HELP: &[(&str, &str)] = &[
     ("delivery_next_slot", "The first slot that is not known to be delivered."),
     ("delivery_notices_total", "Notices of alerts that a receiver has taken."),
     ("delivery_records_total", "Records that a receiver has taken."),
+    ("delivery_refused_recipients_total", "Recipients whom a mail server refused, once for each mail."),
     ("delivery_retries_total", "Tries to deliver that failed and are repeated."),
     ("delivery_throttled_total", "Tries to deliver that were told to come back later."),
     ("discarded_blocks_total", "Versions of slots on dead or orphaned forks that were let go."),

@@ -144,3 +144,39 @@ async fn milder_alerts_are_left_out_of_a_mail() {
     assert!(server.mails()[0].contains("RESOLVED critical: crit"), "{}", server.mails()[0]);
     assert!(!server.mails()[0].contains("mild"), "{}", server.mails()[0]);
 }
+
+#[tokio::test]
+async fn a_recipient_that_is_refused_keeps_the_mail_from_nobody_else() {
+    let server = ScriptedServer::start(&[]).await;
+    server.answer_recipient("ops@example.com", &["550 no such user"; 9]);
+    let sink = start(&server, json!({}));
+    sink.tell(notice("latency", Severity::Error)).await;
+    until("it arrived", || sink.metric("delivery_messages_total") == Some(1.0)).await;
+    assert_eq!(server.delivered(), [["boss@example.com"]]);
+    assert_eq!(sink.metric("delivery_refused_recipients_total"), Some(1.0));
+    assert_eq!(sink.metric("delivery_dead_letters_total"), Some(0.0));
+    server.answer_recipient("boss@example.com", &["553 no such user"]);
+    sink.tell(notice("holes", Severity::Error)).await;
+    until("nobody is left", || sink.metric("delivery_dead_letters_total") == Some(1.0)).await;
+    sink.end().await.expect("ended well");
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_put_off_gets_it_later_and_the_others_get_it_once() {
+    let server = ScriptedServer::start(&[]).await;
+    server.answer_recipient("ops@example.com", &["450 greylisted", "452 full", "450 greylisted"]);
+    let sink = start(&server, json!({"max_notices_per_minute": 100}));
+    sink.tell(notice("latency", Severity::Error)).await;
+    sink.tell(notice("holes", Severity::Error)).await;
+    until("all arrived", || server.delivered().len() == 4 || server.delivered().concat().len() == 4).await;
+    sink.end().await.expect("ended well");
+    let mut by_mail: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for (id, to) in message_ids(&server).into_iter().zip(server.delivered()) {
+        by_mail.entry(id).or_default().extend(to);
+    }
+    assert_eq!(by_mail.len(), 2);
+    for (id, mut to) in by_mail {
+        to.sort();
+        assert_eq!(to, ["boss@example.com", "ops@example.com"], "{id}");
+    }
+}
