@@ -134,7 +134,7 @@ impl Shell {
             let notice = self.maker.notice(item);
             let is_notice = notice.is_some();
             let (bytes, count) = match notice {
-                Some(notice) if self.text => (text_of(notice, self.colors).into_bytes(), 1),
+                Some(notice) if self.text => (text_of(&notice, self.colors).into_bytes(), 1),
                 _ => {
                     let lines = self.maker.lines(item).await?;
                     (lines.bytes, lines.ends.len())

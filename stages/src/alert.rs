@@ -6,6 +6,7 @@
 //!                 └── condition gone: over without ever having fired ─────────↗
 //! ```
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -116,6 +117,18 @@ impl Notice {
     /// Whether any of its alerts is firing.
     pub fn is_firing(&self) -> bool {
         self.alerts.iter().any(|alert| alert.state == AlertState::Firing)
+    }
+
+    /// What a channel that is told of alerts from `severity` on is told of it: the milder ones are left out, and `None` is
+    /// left of a notice that has no others. So the end of an alert goes where its beginning went, whatever else is in its
+    /// group.
+    pub fn at_least(&self, severity: Severity) -> Option<Cow<'_, Self>> {
+        let wanted = || self.alerts.iter().filter(|alert| alert.severity >= severity);
+        match wanted().count() {
+            0 => None,
+            all if all == self.alerts.len() => Some(Cow::Borrowed(self)),
+            _ => Some(Cow::Owned(Self { alerts: wanted().cloned().collect(), ..self.clone() })),
+        }
     }
 
     /// The worst of its alerts that still fire, or of all if none does.

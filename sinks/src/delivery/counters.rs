@@ -27,9 +27,11 @@ pub(crate) struct Counters {
     pub(crate) throttled: AtomicU64,
     /// Messages that will never be taken.
     pub(crate) dead_letters: AtomicU64,
+    /// Recipients whom a mail server refused for good, once for each mail.
+    pub(crate) refused_recipients: AtomicU64,
     /// Messages that were given up when the pipeline ended.
     pub(crate) abandoned: AtomicU64,
-    /// Notices that the rate limit or a full queue held back; summaries count them.
+    /// Notices that a newer one of their group, or only a summary, stands for.
     pub(crate) held_back: AtomicU64,
     /// Whether the circuit breaker keeps messages from being tried.
     pub(crate) breaker_open: AtomicBool,
@@ -53,6 +55,7 @@ impl Counters {
             ("delivery_retries_total", &self.retries),
             ("delivery_throttled_total", &self.throttled),
             ("delivery_dead_letters_total", &self.dead_letters),
+            ("delivery_refused_recipients_total", &self.refused_recipients),
             ("delivery_abandoned_total", &self.abandoned),
             ("delivery_held_back_notices_total", &self.held_back),
         ];

@@ -92,40 +92,60 @@ impl Courier {
         Self { service, give_up_after, random: SmallRng::from_os_rng() }
     }
 
+    /// What it shares with the others of its sink.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
     /// Tries until there is an outcome.
     pub(crate) async fn deliver(&mut self, message: &Message) -> Outcome {
+        self.deliver_fresh(|_| Some(message.clone())).await
+    }
+
+    /// Tries until there is an outcome, each time with what `make` makes at that time. Once it makes nothing there is nothing
+    /// left to be delivered.
+    pub(crate) async fn deliver_fresh<F>(&mut self, mut make: F) -> Outcome
+    where
+        F: FnMut(Timestamp) -> Option<Message> + Send,
+    {
         let expired = self.service.expired.clone();
         let outcome = tokio::select! {
             biased;
             () = expired.cancelled() => Outcome::Abandoned,
-            outcome = self.try_until_done(message) => outcome,
+            outcome = self.try_until_done(&mut make) => outcome,
         };
         let counters = &self.service.counters;
         match outcome {
-            Outcome::Delivered => {
-                add(&counters.messages, 1);
-                add(&counters.bytes, message.body.len() as u64);
-            }
+            Outcome::Delivered => {}
             Outcome::DeadLettered => add(&counters.dead_letters, 1),
             Outcome::Abandoned => add(&counters.abandoned, 1),
         }
         outcome
     }
 
-    async fn try_until_done(&mut self, message: &Message) -> Outcome {
+    async fn try_until_done<F>(&mut self, make: &mut F) -> Outcome
+    where
+        F: FnMut(Timestamp) -> Option<Message> + Send,
+    {
         let began = self.service.clock.now();
         let mut failures = 0;
         loop {
             self.service.until_admitted().await;
-            let verdict = self.service.receiver.take(self.service.clock.now(), message).await;
+            let now = self.service.clock.now();
+            let Some(message) = make(now) else { return Outcome::Delivered };
+            let verdict = self.service.receiver.take(now, &message).await;
             let now = self.service.clock.now();
             self.service.note(now, &verdict);
             let (reason, after) = match verdict {
-                Verdict::Delivered => return Outcome::Delivered,
+                Verdict::Delivered => {
+                    add(&self.service.counters.messages, 1);
+                    add(&self.service.counters.bytes, message.body.len() as u64);
+                    return Outcome::Delivered;
+                }
                 Verdict::Refused { reason } => (reason, None),
                 Verdict::Retry { reason, after } => {
                     failures += 1;
-                    self.log_failure(message, failures, &reason);
+                    self.log_failure(&message, failures, &reason);
                     if self.give_up_after.is_none_or(|most| now.since(began) < most) {
                         tokio::time::sleep(self.backoff(failures, after)).await;
                         continue;
@@ -133,7 +153,7 @@ impl Courier {
                     (reason, None)
                 }
             };
-            if self.service.bury(message, &reason, failures.max(1)).await {
+            if self.service.bury(&message, &reason, failures.max(1)).await {
                 return Outcome::DeadLettered;
             }
             failures += 1;

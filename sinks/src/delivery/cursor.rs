@@ -8,13 +8,14 @@
 //! another name, synced, renamed, and its folder synced.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sluice_stages::slot::{Hash, Slot};
 
+use super::durable;
 use super::record_message::{Begun, RecordMessage};
 
 /// The file's name in the state folder.
@@ -191,15 +192,7 @@ impl CursorFile {
     /// # Errors
     /// If the disk refuses; the file is as it was, or says `position`.
     pub(crate) fn store(&self, position: &Position) -> io::Result<()> {
-        let staged = self.path.with_extension("json.tmp");
-        let mut file = File::create(&staged)?;
-        file.write_all(&serde_json::to_vec(&Stored { version: VERSION, position })?)?;
-        file.sync_all()?;
-        fs::rename(&staged, &self.path)?;
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-            _ => File::open(".")?.sync_all(),
-        }
+        durable::replace(&self.path, &serde_json::to_vec(&Stored { version: VERSION, position })?)
     }
 }
 

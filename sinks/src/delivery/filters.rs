@@ -1,10 +1,11 @@
 //! `filters = { … }` of the sinks that deliver: which transactions and alerts they are about.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sluice_stages::alert::Severity;
+use sluice_stages::alert::{Notice, Severity};
 use sluice_stages::component::Problem;
 use sluice_stages::transaction::Transaction;
 
@@ -24,7 +25,8 @@ pub struct FilterOptions {
     /// `false` leaves failed transactions out, `true` leaves everything else out. Default neither.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<bool>,
-    /// Notices whose worst alert is at least this bad: `info`, `warning`, `error` or `critical`. Default info.
+    /// Alerts that are at least this bad: `info`, `warning`, `error` or `critical`. Milder ones are left out of a notice, and
+    /// a notice that is left with none is not delivered. Default info.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_severity: Option<Severity>,
 }
@@ -68,7 +70,12 @@ impl Filters {
         }
     }
 
-    /// Whether a notice of this severity is delivered.
+    /// What is delivered of a notice; `None` if none of its alerts is bad enough.
+    pub(crate) fn narrow<'a>(&self, notice: &'a Notice) -> Option<Cow<'a, Notice>> {
+        notice.at_least(self.min_severity)
+    }
+
+    /// Whether an alert of this severity is delivered.
     pub(crate) fn matches_severity(&self, severity: Severity) -> bool {
         severity >= self.min_severity
     }

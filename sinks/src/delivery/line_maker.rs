@@ -1,5 +1,7 @@
 //! Turns items into lines, for the sinks that write them: blocks and samples into records, notices into theirs.
 
+use std::borrow::Cow;
+
 use sluice_stages::alert::{AlertItem, Notice};
 use sluice_stages::batch::Item;
 use sluice_stages::node::NodeError;
@@ -31,11 +33,11 @@ impl LineMaker {
         self.encoding.recorder().is_some_and(Recorder::makes_any_of_blocks)
     }
 
-    /// The notice that `item` is, if it is one that is wanted.
-    pub(crate) fn notice<'a>(&self, item: &'a Item) -> Option<&'a Notice> {
+    /// What is wanted of the notice that `item` is, if it is one.
+    pub(crate) fn notice<'a>(&self, item: &'a Item) -> Option<Cow<'a, Notice>> {
         let Item::Alert(alert) = item else { return None };
         let AlertItem::Notice(notice) = &**alert else { return None };
-        (self.alerts && self.filters.matches_severity(notice.severity())).then_some(notice)
+        self.filters.narrow(notice).filter(|_| self.alerts)
     }
 
     /// The lines of `item`.
@@ -52,9 +54,9 @@ impl LineMaker {
                 }
             }
             Item::Alert(_) => {
-                if let Some(record) =
-                    self.notice(item).and_then(|notice| NoticeRecord::new(notice, &self.teller))
-                {
+                let notice = self.notice(item);
+                let record = notice.as_deref().and_then(|notice| NoticeRecord::new(notice, &self.teller));
+                if let Some(record) = record {
                     lines.push(&record);
                 }
             }

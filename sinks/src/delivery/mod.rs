@@ -11,12 +11,14 @@ pub(crate) mod counters;
 pub(crate) mod courier;
 pub(crate) mod cursor;
 pub(crate) mod dead_letters;
+mod durable;
 pub(crate) mod encoding;
 pub(crate) mod filters;
 #[cfg(test)]
 pub(crate) mod harness;
 pub(crate) mod limit;
 pub(crate) mod line_maker;
+mod missed;
 pub(crate) mod notices;
 pub(crate) mod options;
 pub(crate) mod record;
@@ -27,6 +29,8 @@ pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod transaction_record;
+pub(crate) mod waiting;
+pub(crate) mod waiting_file;
 
 pub use filters::FilterOptions;
 pub use options::RetryOptions;

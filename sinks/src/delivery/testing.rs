@@ -39,6 +39,11 @@ pub(crate) fn resolved(rule: &str, severity: Severity) -> Alert {
     }
 }
 
+/// The notice that the alert of [`notice`] is over.
+pub(crate) fn over(rule: &str, severity: Severity) -> Notice {
+    Notice { alerts: vec![resolved(rule, severity)], ..notice(rule, severity) }
+}
+
 /// A notice of one alert.
 pub(crate) fn notice(rule: &str, severity: Severity) -> Notice {
     Notice {

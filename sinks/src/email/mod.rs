@@ -1,20 +1,24 @@
 //! `email`: sends a mail for each notice of an alert.
 //!
 //! ```text
-//!  inbox ─ task ─→ [max_queued_notices] ─→ rate limit ─→ mail (text and HTML) ─→ courier ─→ SMTP
-//!                                                                                  └ refused: dead letters (synced)
+//!  inbox ─ task ─→ [max_queued_notices, synced] ─→ rate limit ─→ mail (text and HTML) ─→ courier ─→ SMTP
+//!                                                                                          └ refused: dead letters (synced)
 //! ```
+//!
+//! An address that the server refuses keeps the mail from nobody else: it is logged and counted
+//! (`delivery_refused_recipients_total`). One that it puts off is tried again by itself.
 //!
 //! Mails of one group make a thread (`References`), each has an id that is the same on every try, so that a mail that was
 //! sent twice can be told. A server that is slow or dead holds nobody up: what does not fit the queue is summed up in one
-//! mail.
+//! mail. With a `state_path` the next run mails what still waits when this one ends.
 
 mod compose;
+mod dialog;
 mod smtp;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,13 +37,15 @@ use tokio::task::JoinSet;
 
 use crate::delivery::RetryOptions;
 use crate::delivery::alert_record::Teller;
+use crate::delivery::counters::Counters;
 use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::dead_letters::DeadLetters;
-use crate::delivery::limit::NoticeLimit;
 use crate::delivery::notices;
 use crate::delivery::options::{problem, zero};
+use crate::delivery::waiting::{Kept, Waiting};
+use crate::delivery::waiting_file::WaitingFile;
 use compose::Composer;
-use smtp::SmtpReceiver;
+use smtp::Server;
 
 /// Most bytes of the dead letters: mails are some ten kilobytes.
 const DEAD_LETTER_MAX_BYTES: u64 = 64 << 20;
@@ -82,7 +88,7 @@ pub struct EmailOptions {
     pub password: Option<Secret>,
     /// The sender, e.g. `Sluice <sluice@example.com>`.
     pub from: String,
-    /// Who gets the mails.
+    /// Who gets the mails. One whom the server refuses is left out, and told by the log and a counter.
     pub to: Vec<String>,
     /// What subjects begin with. Default `[sluice]`.
     #[serde(default = "default_subject_prefix")]
@@ -90,7 +96,8 @@ pub struct EmailOptions {
     /// Where people can look at an alert; a link at the end of mails. Default none.
     #[serde(default)]
     pub external_url: String,
-    /// Notices whose worst alert is at least this bad: `info` (default), `warning`, `error` or `critical`.
+    /// Alerts that are at least this bad: `info` (default), `warning`, `error` or `critical`. Milder ones are left out of a
+    /// notice, and a notice that is left with none is not sent.
     #[serde(default = "default_min_severity")]
     pub min_severity: Severity,
     /// How a server that does not take a mail is tried again.
@@ -100,16 +107,18 @@ pub struct EmailOptions {
     #[serde(default = "default_give_up_after", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub give_up_after: Duration,
-    /// Notices that may wait for the server; more are held back and summed up. Default 256.
+    /// Notices that may wait for the server; what fires beyond that is only summed up. Default 256.
     #[serde(default = "default_max_queued_notices")]
     pub max_queued_notices: usize,
-    /// Mails that are sent in a minute; more are held back and summed up in one. Default 10.
+    /// Mails that are sent in a minute; more wait for room, the newest of each group for those before it. Default 10.
     #[serde(default = "default_max_notices_per_minute")]
     pub max_notices_per_minute: u32,
-    /// Folder for the dead letters; belongs to this sink alone. Without it what is refused is only logged. Default none.
+    /// Folder for the notices that wait and the dead letters; belongs to this sink alone. Without it notices that wait are
+    /// lost with the process, and what is refused is only logged. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_path: Option<PathBuf>,
-    /// How long the server has to take what is left when the pipeline ends. Default 10s.
+    /// How long the server has to take what is left when the pipeline ends. Default 10s; the rest is mailed by the next run
+    /// if there is a `state_path`, and lost without one.
     #[serde(default = "default_drain_timeout", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub drain_timeout: Duration,
@@ -223,20 +232,31 @@ impl Component for EmailOptions {
     fn build(self, _: &mut BuildContext) -> Result<Node, BuildError> {
         // Only the first of a process is taken; they are all the same.
         rustls::crypto::ring::default_provider().install_default().ok();
-        if let Some(path) = &self.state_path {
-            std::fs::create_dir_all(path).map_err(|source| BuildError::Io { path: path.clone(), source })?;
-        }
+        let waiting = self.state_path.as_deref().map(open_state).transpose()?;
         let (from, to) = self.mailboxes()?;
         let ca = self.read_ca()?;
-        let receiver = SmtpReceiver::try_new(&self, &from, &to, ca.as_deref()).map_err(BuildError::Other)?;
-        Ok(Node::Sink(Box::new(EmailSink { options: self, receiver, from, to })))
+        let server = Server::try_new(&self, &from, &to, ca.as_deref()).map_err(BuildError::Other)?;
+        Ok(Node::Sink(Box::new(EmailSink { options: self, server, waiting, from, to })))
     }
+}
+
+/// The notices that wait in `folder`, which is made if it is not there.
+fn open_state(folder: &Path) -> Result<(WaitingFile, Kept), BuildError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BuildError::Io { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let file = WaitingFile::new(folder);
+    let kept = file.load().map_err(failed(file.path()))?;
+    Ok((file, kept))
 }
 
 /// The sink, ready to run.
 struct EmailSink {
     options: EmailOptions,
-    receiver: SmtpReceiver,
+    server: Server,
+    waiting: Option<(WaitingFile, Kept)>,
     from: Mailbox,
     to: Vec<Mailbox>,
 }
@@ -248,26 +268,35 @@ impl Sink for EmailSink {
 }
 
 async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<(), NodeError> {
-    let EmailSink { options, receiver, from, to } = sink;
+    let EmailSink { options, server, waiting, from, to } = sink;
     let letters = options.state_path.as_deref().map(|path| DeadLetters::new(path, DEAD_LETTER_MAX_BYTES));
-    let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
+    let counters = Arc::new(Counters::default());
+    let (receiver, stragglers, queue) = smtp::receivers(server, &counters);
+    let service = Service { counters, ..Service::new(&context, Arc::new(receiver), &options.retry, letters) };
     let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
+    let mut tasks = JoinSet::new();
+    let stragglers = Arc::new(stragglers);
+    let courier = Courier::new(
+        Service { receiver: Arc::clone(&stragglers) as _, ..service.clone() },
+        Some(options.give_up_after),
+    );
+    tasks.spawn(smtp::bring_stragglers(stragglers, queue, courier));
     let mut attendants = service.attend(&context, options.drain_timeout);
     let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let composer = Composer::try_new(from, to, options.subject_prefix, options.external_url, teller);
     let composer = composer.map_err(NodeError::Fatal)?;
-    let limit = NoticeLimit::new(&context.name, Some(options.max_notices_per_minute));
-    let (queue, lane) = notices::lane(options.max_queued_notices, limit, &counters, context.clock);
+    let (file, kept) = waiting.unzip();
+    let most = Some(options.max_notices_per_minute);
+    let waiting = Waiting::new(&context.name, options.max_queued_notices, most, kept.unwrap_or_default());
     let courier = Courier::new(service, Some(options.give_up_after));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(lane.run(Arc::new(composer), courier));
+    let queue = notices::start(waiting, file, Arc::new(composer), courier, &mut tasks);
     while let Some((_, batch)) = inbox.recv().await {
         for item in &batch {
             if let Item::Alert(alert) = item
                 && let AlertItem::Notice(notice) = &**alert
-                && notice.severity() >= options.min_severity
+                && let Some(notice) = notice.at_least(options.min_severity)
             {
-                queue.push(notice.clone());
+                queue.push(notice.into_owned());
             }
         }
     }

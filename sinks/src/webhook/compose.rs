@@ -45,7 +45,7 @@ impl Compose for Composer {
             (None, AlertFormat::Alertmanager) => {
                 (json, to_json(&WebhookBody::new(notice, &self.teller, &self.external_url))?)
             }
-            // The intake is fed with alerts, not with notices; a summary of what was held back is all that comes here.
+            // The intake is fed with alerts, not with notices.
             (None, AlertFormat::Sluice | AlertFormat::AlertmanagerV2) => {
                 (json, to_json(&NoticeRecord::new(notice, &self.teller).ok_or("it has no alert")?)?)
             }

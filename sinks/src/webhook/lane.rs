@@ -12,6 +12,8 @@ use crate::delivery::record_message::{Begun, RecordMessage};
 
 /// The lane of records: one message after the other, and the cursor behind them.
 pub(super) struct RecordLane {
+    /// The sink's name, for the log.
+    pub(super) node: Arc<str>,
     pub(super) queue: mpsc::Receiver<RecordMessage>,
     pub(super) courier: Courier,
     pub(super) cursor: Arc<Mutex<Cursor>>,
@@ -60,11 +62,16 @@ impl RecordLane {
         true
     }
 
-    /// Counts what is not even tried.
+    /// Counts what is not even tried. The courier has counted the message that was on its way.
     async fn give_up(&mut self) {
+        let mut messages = 1;
         while let Some(message) = self.queue.recv().await {
-            add(&self.counters.abandoned, u64::from(message.records > 0));
+            let is_one = u64::from(message.records > 0);
+            add(&self.counters.abandoned, is_one);
+            messages += is_one;
         }
+        let kept = self.file.is_some();
+        tracing::warn!(node = %self.node, messages, kept, "ended with messages of records that were not delivered");
     }
 
     /// A cursor that can't be written is older than what was delivered: more is delivered twice, nothing is lost.

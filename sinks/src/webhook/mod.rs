@@ -3,7 +3,7 @@
 //! ```text
 //!                 ┌─ blocks, samples ─→ records (rayon) ─→ messages ─→ [4] ─→ courier ─→ cursor (synced)
 //!  inbox ─ task ──┤                                                             │ one breaker, one pool
-//!                 └─ notices ─→ [max_queued_notices] ─→ rate limit ─→ body ─→ courier ─→ dead letters (synced)
+//!                 └─ notices ─→ [max_queued_notices, synced] ─→ rate limit ─→ body ─→ courier ─→ dead letters (synced)
 //! ```
 //!
 //! Messages have the headers of [Standard Webhooks](https://www.standardwebhooks.com): `webhook-id` (an idempotency key:
@@ -16,6 +16,14 @@
 //! the same id, in whichever order its slots come then. A body is
 //! `{"type":"records","first_slot":…,"last_slot":…,"count":…,"records":[…]}`.
 //!
+//! Notices that wait are in the state folder, too, and the next run tells them under the same ids: the alert evaluator
+//! counts them as told. Without a `state_path` they are lost with the process, which the log says (`kept=false`). What the
+//! rate limit holds back waits for room, the newest notice of each group for those before it, so the end of an alert that
+//! was told is always told. What has no place is let go, what fires first, and is told in a summary (`notices_held_back`)
+//! that fires until nothing is held back any more.
+//!
+//! `min_severity` is about alerts: milder ones are left out of a notice, and a notice that is left with none is not sent.
+//!
 //! **A slow or dead receiver.** Notices have a bounded queue of their own and hold nobody up. Records don't get lost: when
 //! the receiver does not take them, this sink stops reading, its edge fills, and with `when_full = "block"` (the default)
 //! the whole pipeline waits for it, Parquet included. Where the receiver may miss records but must not hold up files, say
@@ -23,6 +31,7 @@
 //! only after a restart, since the cursor stays in front of it. A webhook that tells of alerts should be a node of its own.
 
 mod compose;
+mod firing;
 mod http;
 mod intake;
 mod lane;
@@ -46,13 +55,14 @@ use url::Url;
 
 pub use self::compose::AlertFormat;
 use crate::delivery::batches::BatchLimits;
-use crate::delivery::cursor::{self, CursorFile, Position};
+use crate::delivery::cursor::{self, CursorFile};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::options::{problem, zero};
 use crate::delivery::signing::Signer;
 use crate::delivery::template::Template;
+use crate::delivery::waiting_file::WaitingFile;
 use crate::delivery::{FilterOptions, RecordKind, RetryOptions};
-use sink::WebhookSink;
+use sink::{WebhookSink, WebhookState};
 
 /// The intake of Alertmanager's API.
 const INTAKE_PATH: &str = "/api/v2/alerts";
@@ -102,10 +112,10 @@ pub struct WebhookOptions {
     #[serde(default = "default_notice_give_up", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub notice_give_up_after: Duration,
-    /// Notices that may wait for the receiver; more are held back and summed up. Default 256.
+    /// Notices that may wait for the receiver; what fires beyond that is only summed up. Default 256.
     #[serde(default = "default_max_queued_notices")]
     pub max_queued_notices: usize,
-    /// Notices that are told in a minute; more are held back and summed up in one. Default 60.
+    /// Notices that are told in a minute; more wait for room, the newest of each group for those before it. Default 60.
     #[serde(default = "default_max_notices_per_minute")]
     pub max_notices_per_minute: u32,
     /// What bodies of notices look like: `sluice` (default), `alertmanager` (what it sends to webhooks, version 4) or
@@ -121,16 +131,16 @@ pub struct WebhookOptions {
     /// Where people can look at an alert, for Alertmanager's formats. Default none.
     #[serde(default)]
     pub external_url: String,
-    /// Folder for the cursor and the dead letters; belongs to this sink alone. Without it a restart begins at the tip, and
-    /// what is refused is only logged. Default none.
+    /// Folder for the cursor, the notices that wait and the dead letters; belongs to this sink alone. Without it a restart
+    /// begins at the tip, notices that wait are lost with the process, and what is refused is only logged. Default none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_path: Option<PathBuf>,
     /// Most bytes of the dead letters; when they are reached, what is refused is tried again and again. Default 1 GiB.
     #[serde(default = "default_dead_letter_bytes", with = "sluice_config::units::bytes")]
     #[schemars(with = "String")]
     pub dead_letter_max_bytes: u64,
-    /// How long the receiver has to take what is left when the pipeline ends. Default 10s; the rest is delivered by the
-    /// next run if there is a `state_path`.
+    /// How long the receiver has to take what is left when the pipeline ends. Default 10s; the rest, notices included, is
+    /// delivered by the next run if there is a `state_path`, and lost without one.
     #[serde(default = "default_drain_timeout", with = "sluice_config::units::duration")]
     #[schemars(with = "String")]
     pub drain_timeout: Duration,
@@ -243,24 +253,18 @@ impl Component for WebhookOptions {
 
     fn build(self, context: &mut BuildContext) -> Result<Node, BuildError> {
         let client = http::client(context)?;
-        let cursor = match &self.state_path {
-            Some(path) => Some(open_state(path)?),
-            None => None,
-        };
-        let (file, position) = cursor.unzip();
-        let position = position.flatten();
-        if let Some(position) = &position {
+        let most_bytes = self.dead_letter_max_bytes;
+        let state = self.state_path.as_deref().map(|path| open_state(path, most_bytes)).transpose()?;
+        if let Some(position) = state.as_ref().and_then(|state| state.position.as_ref()) {
             context.begin_with(Start::At(position.next_slot));
         }
-        let letters =
-            self.state_path.as_deref().map(|path| DeadLetters::new(path, self.dead_letter_max_bytes));
-        let sink = WebhookSink::try_new(self, client, file, position, letters);
+        let sink = WebhookSink::try_new(self, client, state);
         Ok(Node::Sink(Box::new(sink.map_err(BuildError::Other)?)))
     }
 }
 
-/// The cursor in `folder`, which is made if it is not there.
-fn open_state(folder: &std::path::Path) -> Result<(CursorFile, Option<Position>), BuildError> {
+/// What is in `folder`, which is made if it is not there.
+fn open_state(folder: &std::path::Path, dead_letter_max_bytes: u64) -> Result<WebhookState, BuildError> {
     let failed = |path: &std::path::Path| {
         let path = path.to_owned();
         move |source| BuildError::Io { path, source }
@@ -268,5 +272,8 @@ fn open_state(folder: &std::path::Path) -> Result<(CursorFile, Option<Position>)
     std::fs::create_dir_all(folder).map_err(failed(folder))?;
     let file = CursorFile::new(folder.join(cursor::FILE_NAME));
     let position = file.load().map_err(failed(file.path()))?;
-    Ok((file, position))
+    let waiting_file = WaitingFile::new(folder);
+    let waiting = waiting_file.load().map_err(failed(waiting_file.path()))?;
+    let letters = DeadLetters::new(folder, dead_letter_max_bytes);
+    Ok(WebhookState { file, position, waiting_file, waiting, letters })
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use sluice_stages::alert::{Alert, AlertItem};
+use sluice_stages::alert::AlertItem;
 use sluice_stages::batch::{Batch, Item};
 use sluice_stages::edge::Inbox;
-use sluice_stages::node::{Clock, NodeContext, NodeError, Sink};
+use sluice_stages::node::{NodeContext, NodeError, Sink};
 use sluice_stages::slot::{Hash, Slot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,22 +16,23 @@ use tokio_util::sync::CancellationToken;
 use super::WebhookOptions;
 use super::compose::{AlertFormat, Composer};
 use super::http::{self, HttpReceiver};
-use super::intake::Intake;
+use super::intake::{self, IntakeQueue};
 use super::lane::{RecordLane, lock};
 use crate::delivery::alert_record::Teller;
 use crate::delivery::batches::Batches;
-use crate::delivery::counters::{Counters, add};
+use crate::delivery::counters::Counters;
 use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::cursor::{Cursor, CursorFile, Position};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::encoding::Encoding;
 use crate::delivery::filters::Filters;
-use crate::delivery::limit::NoticeLimit;
 use crate::delivery::notices::{self, NoticeQueue};
 use crate::delivery::record::{Lines, RecordKind, Recorder};
 use crate::delivery::record_message::{BegunBlocks, Mark, RecordMessage};
 use crate::delivery::signing::Signer;
 use crate::delivery::template::Template;
+use crate::delivery::waiting::{Kept, Waiting};
+use crate::delivery::waiting_file::WaitingFile;
 
 /// Messages that wait for the courier: enough to keep it busy while the next one is put together.
 const QUEUED_MESSAGES: usize = 4;
@@ -41,9 +42,16 @@ pub(super) struct WebhookSink {
     options: WebhookOptions,
     receiver: HttpReceiver,
     template: Option<Template>,
-    file: Option<CursorFile>,
-    position: Option<Position>,
-    letters: Option<DeadLetters>,
+    state: Option<WebhookState>,
+}
+
+/// What the sink keeps in its state folder, and what was there when it was built.
+pub(super) struct WebhookState {
+    pub(super) file: CursorFile,
+    pub(super) position: Option<Position>,
+    pub(super) waiting_file: WaitingFile,
+    pub(super) waiting: Kept,
+    pub(super) letters: DeadLetters,
 }
 
 impl WebhookSink {
@@ -51,9 +59,7 @@ impl WebhookSink {
     pub(super) fn try_new(
         options: WebhookOptions,
         client: reqwest::Client,
-        file: Option<CursorFile>,
-        position: Option<Position>,
-        letters: Option<DeadLetters>,
+        state: Option<WebhookState>,
     ) -> Result<Self, String> {
         let url = options.parsed_url().ok_or("the url is none")?;
         let receiver = HttpReceiver {
@@ -65,7 +71,7 @@ impl WebhookSink {
             timeout: options.retry.timeout,
         };
         let template = options.template.as_deref().map(Template::try_new).transpose()?;
-        Ok(Self { options, receiver, template, file, position, letters })
+        Ok(Self { options, receiver, template, state })
     }
 }
 
@@ -78,7 +84,7 @@ impl Sink for WebhookSink {
 /// Where alerts go.
 enum AlertLane {
     Notices(NoticeQueue),
-    Intake(mpsc::Sender<Alert>),
+    Intake(IntakeQueue),
 }
 
 /// The task that reads the inbox, and its ends of the others.
@@ -101,7 +107,12 @@ struct Shell {
 
 impl Shell {
     fn start(sink: WebhookSink, context: NodeContext) -> Self {
-        let WebhookSink { options, receiver, template, file, position, letters } = sink;
+        let WebhookSink { options, receiver, template, state } = sink;
+        let (mut file, mut position, mut letters, mut waiting) = (None, None, None, None);
+        if let Some(state) = state {
+            (file, position, letters) = (Some(state.file), state.position, Some(state.letters));
+            waiting = Some((state.waiting_file, state.waiting));
+        }
         let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
         let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
         let (messages, queue) = mpsc::channel(QUEUED_MESSAGES);
@@ -111,6 +122,7 @@ impl Shell {
         let begun = BegunBlocks::new(position.as_ref().map(Position::begun_then).unwrap_or_default());
         let mut tasks = JoinSet::new();
         let lane = RecordLane {
+            node: Arc::clone(&service.node),
             queue,
             courier: Courier::new(service.clone(), options.give_up_after),
             cursor: Arc::clone(&cursor),
@@ -120,7 +132,7 @@ impl Shell {
             counters: Arc::clone(&counters),
         };
         tasks.spawn(lane.run());
-        let alerts = start_alerts(&options, template, &context, &service, &mut tasks);
+        let alerts = start_alerts(&options, template, waiting, &context, &service, &mut tasks);
         let attendants = service.attend(&context, options.drain_timeout);
         let filters = Filters::new(&options.filters);
         let encoding = Encoding::new(Recorder::new(&options.records, filters.clone()));
@@ -214,13 +226,13 @@ impl Shell {
         }
         match (&self.alerts, alert) {
             (AlertLane::Notices(queue), AlertItem::Notice(notice)) => {
-                if self.filters.matches_severity(notice.severity()) {
-                    queue.push(notice.clone());
+                if let Some(notice) = self.filters.narrow(notice) {
+                    queue.push(notice.into_owned());
                 }
             }
-            (AlertLane::Intake(changes), AlertItem::Changed(alert)) => {
-                if self.filters.matches_severity(alert.severity) && changes.try_send(alert.clone()).is_err() {
-                    add(&self.counters.held_back, 1);
+            (AlertLane::Intake(queue), AlertItem::Changed(alert)) => {
+                if self.filters.matches_severity(alert.severity) {
+                    queue.push(alert.clone());
                 }
             }
             (_, AlertItem::Measured(_))
@@ -256,15 +268,6 @@ impl Shell {
             ended.map_err(|_| NodeError::Fatal("a courier panicked".to_owned()))?;
         }
         context.metrics.show(|show| counters.metrics(show));
-        let abandoned = counters.abandoned.load(Ordering::Relaxed);
-        if abandoned > 0 {
-            tracing::warn!(
-                node = context.name,
-                abandoned,
-                kept = options.state_path.is_some(),
-                "ended with messages that were not delivered"
-            );
-        }
         Ok(())
     }
 }
@@ -272,21 +275,19 @@ impl Shell {
 fn start_alerts(
     options: &WebhookOptions,
     template: Option<Template>,
+    waiting: Option<(WaitingFile, Kept)>,
     context: &NodeContext,
     service: &Service,
     tasks: &mut JoinSet<()>,
 ) -> AlertLane {
     let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let courier = Courier::new(service.clone(), Some(options.notice_give_up_after));
-    let (counters, clock): (_, Clock) = (Arc::clone(&service.counters), service.clock);
     if options.format == AlertFormat::AlertmanagerV2 && template.is_none() {
-        let (sender, changes) = mpsc::channel(options.max_queued_notices);
-        let external_url = options.external_url.clone();
-        tasks.spawn(Intake { changes, teller, external_url, counters, clock, courier }.run());
-        return AlertLane::Intake(sender);
+        return AlertLane::Intake(intake::start(teller, options.external_url.clone(), courier, tasks));
     }
-    let limit = NoticeLimit::new(&context.name, Some(options.max_notices_per_minute));
-    let (queue, lane) = notices::lane(options.max_queued_notices, limit, &counters, clock);
+    let (file, kept) = waiting.unzip();
+    let most = Some(options.max_notices_per_minute);
+    let waiting = Waiting::new(&context.name, options.max_queued_notices, most, kept.unwrap_or_default());
     let composer = Composer {
         format: options.format,
         template,
@@ -294,6 +295,5 @@ fn start_alerts(
         teller,
         external_url: options.external_url.clone(),
     };
-    tasks.spawn(lane.run(Arc::new(composer), courier));
-    AlertLane::Notices(queue)
+    AlertLane::Notices(notices::start(waiting, file, Arc::new(composer), courier, tasks))
 }

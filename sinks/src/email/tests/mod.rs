@@ -6,7 +6,7 @@ use sluice_stages::alert::Notice;
 
 use super::*;
 use crate::delivery::harness::{RunningSink, options, until};
-use crate::delivery::testing::{notice, resolved};
+use crate::delivery::testing::{alert, notice, resolved};
 use scripted::ScriptedServer;
 
 fn start(server: &ScriptedServer, more: serde_json::Value) -> RunningSink {
@@ -115,4 +115,68 @@ fn the_defaults_are_fine() {
     let options: EmailOptions =
         options(r#"{"server": "smtp.example.com", "from": "a@b.c", "to": ["d@e.f"], "tls": "tls"}"#);
     assert_eq!((options.port(), options.max_notices_per_minute), (465, 10));
+}
+
+#[tokio::test]
+async fn mails_that_wait_are_sent_by_the_next_run() {
+    let dead = ScriptedServer::start(&["hang"; 1_000]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let state = json!({"state_path": folder.path(), "drain_timeout": "50ms"});
+    let sink = start(&dead, state.clone());
+    sink.tell(notice("latency", Severity::Error)).await;
+    sink.tell(notice("holes", Severity::Critical)).await;
+    until("one was tried", || !dead.mails().is_empty()).await;
+    sink.end().await.expect("ended well");
+    let live = ScriptedServer::start(&[]).await;
+    let sink = start(&live, state);
+    until("both arrived", || live.mails().len() == 2).await;
+    sink.end().await.expect("ended well");
+    assert_eq!(message_ids(&live)[0], message_ids(&dead)[0]);
+}
+
+#[tokio::test]
+async fn milder_alerts_are_left_out_of_a_mail() {
+    let server = ScriptedServer::start(&[]).await;
+    let sink = start(&server, json!({"min_severity": "critical"}));
+    let alerts = vec![alert("mild", Severity::Info), resolved("crit", Severity::Critical)];
+    sink.tell(Notice { alerts, ..notice("group", Severity::Info) }).await;
+    sink.end().await.expect("ended well");
+    assert!(server.mails()[0].contains("RESOLVED critical: crit"), "{}", server.mails()[0]);
+    assert!(!server.mails()[0].contains("mild"), "{}", server.mails()[0]);
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_refused_keeps_the_mail_from_nobody_else() {
+    let server = ScriptedServer::start(&[]).await;
+    server.answer_recipient("ops@example.com", &["550 no such user"; 9]);
+    let sink = start(&server, json!({}));
+    sink.tell(notice("latency", Severity::Error)).await;
+    until("it arrived", || sink.metric("delivery_messages_total") == Some(1.0)).await;
+    assert_eq!(server.delivered(), [["boss@example.com"]]);
+    assert_eq!(sink.metric("delivery_refused_recipients_total"), Some(1.0));
+    assert_eq!(sink.metric("delivery_dead_letters_total"), Some(0.0));
+    server.answer_recipient("boss@example.com", &["553 no such user"]);
+    sink.tell(notice("holes", Severity::Error)).await;
+    until("nobody is left", || sink.metric("delivery_dead_letters_total") == Some(1.0)).await;
+    sink.end().await.expect("ended well");
+}
+
+#[tokio::test]
+async fn a_recipient_that_is_put_off_gets_it_later_and_the_others_get_it_once() {
+    let server = ScriptedServer::start(&[]).await;
+    server.answer_recipient("ops@example.com", &["450 greylisted", "452 full", "450 greylisted"]);
+    let sink = start(&server, json!({"max_notices_per_minute": 100}));
+    sink.tell(notice("latency", Severity::Error)).await;
+    sink.tell(notice("holes", Severity::Error)).await;
+    until("all arrived", || server.delivered().len() == 4 || server.delivered().concat().len() == 4).await;
+    sink.end().await.expect("ended well");
+    let mut by_mail: std::collections::BTreeMap<String, Vec<String>> = Default::default();
+    for (id, to) in message_ids(&server).into_iter().zip(server.delivered()) {
+        by_mail.entry(id).or_default().extend(to);
+    }
+    assert_eq!(by_mail.len(), 2);
+    for (id, mut to) in by_mail {
+        to.sort();
+        assert_eq!(to, ["boss@example.com", "ops@example.com"], "{id}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A small SMTP server that answers mails as it is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ struct Seen {
     answers: VecDeque<&'static str>,
     mails: Vec<String>,
     recipients: Vec<String>,
+    /// What is answered to recipients, by address, one after the other; `250 OK` when there is nothing more.
+    recipient_answers: BTreeMap<&'static str, VecDeque<&'static str>>,
+    /// Who was told 250 of each mail that was taken.
+    delivered: Vec<Vec<String>>,
 }
 
 /// The server; gone when it is dropped.
@@ -47,6 +51,16 @@ impl ScriptedServer {
         lock(&self.seen).mails.clone()
     }
 
+    /// Answers the recipient of this address with `answers`, one after the other.
+    pub(super) fn answer_recipient(&self, address: &'static str, answers: &[&'static str]) {
+        lock(&self.seen).recipient_answers.insert(address, answers.iter().copied().collect());
+    }
+
+    /// Who got the mails that were taken.
+    pub(super) fn delivered(&self) -> Vec<Vec<String>> {
+        lock(&self.seen).delivered.clone()
+    }
+
     /// All recipients of all mails.
     pub(super) fn recipients(&self) -> Vec<String> {
         lock(&self.seen).recipients.clone()
@@ -56,7 +70,7 @@ impl ScriptedServer {
 async fn serve(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 scripted ESMTP\r\n").await?;
-    let mut line = String::new();
+    let (mut line, mut accepted) = (String::new(), Vec::new());
     loop {
         line.clear();
         if stream.read_line(&mut line).await? == 0 {
@@ -67,11 +81,17 @@ async fn serve(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
             "EHLO" => "250-scripted\r\n250 8BITMIME",
             "RCPT" => {
                 let address = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
-                lock(seen).recipients.push(address);
-                "250 OK"
+                let mut seen = lock(seen);
+                let answers = seen.recipient_answers.get_mut(address.as_str());
+                let answer = answers.and_then(VecDeque::pop_front).unwrap_or("250 OK");
+                if answer.starts_with("250") {
+                    accepted.push(address.clone());
+                }
+                seen.recipients.push(address);
+                answer
             }
             "MAIL" | "NOOP" | "RSET" => "250 OK",
-            "DATA" => read_mail(&mut stream, seen).await?,
+            "DATA" => read_mail(&mut stream, seen, std::mem::take(&mut accepted)).await?,
             "QUIT" => "221 bye",
             _ => "500 what?",
         };
@@ -85,13 +105,21 @@ async fn serve(stream: TcpStream, seen: &Mutex<Seen>) -> std::io::Result<()> {
     }
 }
 
-async fn read_mail(stream: &mut BufReader<TcpStream>, seen: &Mutex<Seen>) -> std::io::Result<&'static str> {
+async fn read_mail(
+    stream: &mut BufReader<TcpStream>,
+    seen: &Mutex<Seen>,
+    recipients: Vec<String>,
+) -> std::io::Result<&'static str> {
     stream.write_all(b"354 go on\r\n").await?;
     let mut mail = String::new();
     while !mail.ends_with("\r\n.\r\n") && stream.read_line(&mut mail).await? > 0 {}
     let mut seen = lock(seen);
     seen.mails.push(mail);
-    Ok(seen.answers.pop_front().unwrap_or("250 OK"))
+    let answer = seen.answers.pop_front().unwrap_or("250 OK");
+    if answer.starts_with("250") {
+        seen.delivered.push(recipients);
+    }
+    Ok(answer)
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {

@@ -9,7 +9,7 @@ use sluice_stages::batch::Item;
 use super::receiver::Answer;
 use super::*;
 use crate::delivery::harness::{RunningSink, until};
-use crate::delivery::testing::{alert, notice, resolved};
+use crate::delivery::testing::{alert, notice, over, resolved};
 use crate::parquet::testing::Chain;
 
 fn start(receiver: &TestReceiver, more: Value) -> RunningSink {
@@ -151,4 +151,105 @@ async fn the_intake_learns_of_changes_and_not_of_notices() {
     assert_eq!(first[0]["labels"], json!({"alertname": "latency", "severity": "error", "endpoint": "ams"}));
     assert!(first[0]["endsAt"].as_str() > Some("2026"), "it ends by itself");
     assert_eq!(second[0]["endsAt"], "2026-01-31T12:01:00.000000Z");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_dead_receiver_is_told_by_the_next_run_under_the_same_ids() {
+    for is_killed in [false, true] {
+        let receiver = TestReceiver::start(&[]).await;
+        receiver.otherwise(Answer::Status(503));
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = json!({"state_path": folder.path(), "drain_timeout": "50ms"});
+        let kept = || std::fs::read_to_string(folder.path().join("waiting_notices.json")).unwrap_or_default();
+        let sink = start(&receiver, state.clone());
+        for rule in ["first", "second", "third"] {
+            sink.tell(notice(rule, Severity::Critical)).await;
+        }
+        until("one was tried", || !receiver.received().is_empty()).await;
+        until("all are kept", || kept().matches("\"group_key\"").count() == 3).await;
+        if is_killed {
+            sink.kill().await;
+        } else {
+            sink.end().await.expect("ended well");
+        }
+        let tried = receiver.received()[0].id.clone();
+        receiver.otherwise(Answer::Status(204));
+        let sink = start(&receiver, state.clone());
+        until("all arrived", || receiver.taken().len() == 3).await;
+        sink.end().await.expect("ended well");
+        let taken = receiver.taken();
+        let rules: Vec<_> = taken.iter().map(|message| message.json()["rule"].clone()).collect();
+        assert_eq!((rules, &taken[0].id), (vec![json!("first"), json!("second"), json!("third")], &tried));
+        start(&receiver, state).end().await.expect("ended well");
+        assert_eq!(receiver.taken().len(), 3, "nothing is left: {}", kept());
+    }
+}
+
+#[tokio::test]
+async fn the_limit_keeps_no_resolution_back_for_good() {
+    let receiver = TestReceiver::start(&[]).await;
+    let sink = start(&receiver, json!({"format": "alertmanager", "max_notices_per_minute": 1}));
+    sink.tell(notice("crit", Severity::Critical)).await;
+    sink.tell(over("crit", Severity::Critical)).await;
+    sink.end().await.expect("ended well");
+    let told: Vec<_> = receiver
+        .taken()
+        .iter()
+        .map(|message| {
+            (message.json()["commonLabels"]["alertname"].clone(), message.json()["status"].clone())
+        })
+        .collect();
+    assert_eq!(told, [(json!("crit"), json!("firing")), (json!("crit"), json!("resolved"))]);
+}
+
+#[tokio::test]
+async fn the_end_of_a_bad_alert_arrives_whatever_else_is_in_its_group() {
+    let receiver = TestReceiver::start(&[]).await;
+    let sink = start(&receiver, json!({"filters": {"min_severity": "critical"}}));
+    let mut group = notice("crit", Severity::Critical);
+    group.alerts.push(alert("mild", Severity::Info));
+    sink.tell(group.clone()).await;
+    group.alerts = vec![alert("mild", Severity::Info), resolved("crit", Severity::Critical)];
+    sink.tell(group.clone()).await;
+    group.alerts = vec![resolved("mild", Severity::Info)];
+    sink.tell(group).await;
+    sink.end().await.expect("ended well");
+    let told: Vec<_> = receiver
+        .taken()
+        .iter()
+        .map(|message| {
+            let body = message.json();
+            let alerts = body["alerts"].as_array().map(Vec::len);
+            (body["rule"].clone(), body["state"].clone(), body["severity"].clone(), alerts)
+        })
+        .collect();
+    let word = |state: &str| (json!("crit"), json!(state), json!("critical"), Some(1));
+    assert_eq!(told, [word("firing"), word("resolved")]);
+}
+
+#[tokio::test]
+async fn an_end_that_came_while_alertmanager_was_away_is_posted_with_times_of_now() {
+    let receiver = TestReceiver::start(&[]).await;
+    let sink = start(&receiver, json!({"format": "alertmanager_v2", "max_queued_notices": 1}));
+    let changed = |alert| Item::Alert(Arc::new(AlertItem::Changed(alert)));
+    sink.send(vec![changed(alert("crit", Severity::Critical))]).await;
+    until("posted", || receiver.taken().len() == 1).await;
+    receiver.otherwise(Answer::Status(503));
+    for number in 0..50 {
+        sink.send(vec![changed(alert(&format!("other-{number}"), Severity::Error))]).await;
+    }
+    sink.send(vec![changed(resolved("crit", Severity::Critical))]).await;
+    until("all are read", || sink.edge.snapshot().received_items == 52).await;
+    let tries = receiver.received().len();
+    until("tried again", || receiver.received().len() > tries + 2).await;
+    receiver.otherwise(Answer::Status(200));
+    let ends = || {
+        let bodies = receiver.taken();
+        let alerts = bodies.iter().flat_map(|message| message.json().as_array().cloned().unwrap_or_default());
+        alerts.filter(|alert| alert["endsAt"] == "2026-01-31T12:01:00.000000Z").count()
+    };
+    until("its end", || ends() == 1).await;
+    sink.end().await.expect("ended well");
+    let ids: std::collections::BTreeSet<_> = receiver.received().iter().map(|post| post.id.clone()).collect();
+    assert!(ids.len() > 3, "each try is of its own time");
 }
