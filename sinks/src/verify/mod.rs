@@ -11,7 +11,6 @@
 mod chain;
 mod duplicates;
 mod folder;
-mod message;
 mod poh;
 mod range;
 mod read;

@@ -1,7 +1,8 @@
 //! Proof from the files alone: the chain of hashes of each block, and the signatures of its transactions.
 //!
 //! Ranges are read one after the other, so that one is in memory; the blocks of a range are proven in parallel. A range
-//! without an `entries` file is counted, not proven.
+//! without an `entries` file is counted, not proven. The chain does not say where a transaction's signatures end; by itself
+//! it holds them to the number that their message asks for, and whether the message is theirs is seen by their check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use sluice_stages::entry::Entry;
 use sluice_stages::proof::DEFAULT_MAX_HASHES;
-use sluice_stages::proof::chain::History;
+use sluice_stages::proof::chain::{History, Signers};
 use sluice_stages::slot::{Hash, Slot};
 
 use super::VerifyError;
@@ -200,16 +201,19 @@ fn begin(block: &BlockHashes) -> History {
 }
 
 fn read_transactions(file: &DataFile, histories: &mut BTreeMap<Slot, History>) -> Result<(), Fault> {
-    for batch in batches(file, &["slot", "index", "signature", "additional_signatures"])? {
+    let columns = ["slot", "index", "signature", "additional_signatures", "num_required_signatures"];
+    for batch in batches(file, &columns)? {
         let batch = batch.map_err(|error| Fault::Unreadable(error.to_string()))?;
         let (slots, indexes) = (u64s(&batch, "slot")?, u32s(&batch, "index")?);
+        let required = u32s(&batch, "num_required_signatures")?;
         let (firsts, others) = (keys(&batch, "signature")?, key_lists(&batch, "additional_signatures")?);
         for row in 0..batch.num_rows() {
             let Some(history) = histories.get_mut(&slots.get(row)) else { continue };
             let all: Option<Vec<_>> =
                 std::iter::once(firsts.key_64(row)).chain(others.keys_64(row)).collect();
             let all = all.ok_or(Fault::Column("signature"))?;
-            history.push_transaction(indexes.get(row) as u32, &all);
+            let signers = Signers::counted(u32::try_from(required.get(row)).unwrap_or(u32::MAX));
+            history.push_transaction(indexes.get(row) as u32, &all, signers);
         }
     }
     Ok(())

@@ -14,9 +14,9 @@ use ed25519_dalek::{Signature, VerifyingKey, verify_batch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use rayon::prelude::*;
 use sluice_stages::slot::Slot;
+use sluice_stages::transaction::message::{Config, Instruction, Lookup, Message, Version};
 
 use super::folder::DataFile;
-use super::message::{Config, Instruction, Lookup, Message, Version};
 use super::poh::{FileFault, Progress, RangeFiles, note};
 use super::read::{Keys, batches, key_lists, keys, u32s, u64s};
 use super::report::{Fault, Report};
