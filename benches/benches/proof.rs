@@ -13,7 +13,7 @@ use sluice_cluster::{GeneratedLedger, Ledger};
 use sluice_sha256::{Chain, Kernel};
 use sluice_stages::entry::Entry;
 use sluice_stages::proof::DEFAULT_MAX_HASHES;
-use sluice_stages::proof::chain::History;
+use sluice_stages::proof::chain::{History, Signers};
 use sluice_stages::slot::Hash;
 use solana_entry::entry::{EntryVerificationData, verify_entries_cpu};
 
@@ -50,7 +50,8 @@ fn history(block: &Block) -> History {
     for info in &block.transactions {
         let signatures = &info.transaction.as_ref().expect("it is there").signatures;
         let signatures = signatures.iter().map(|bytes| bytes.as_slice().try_into().expect("64 bytes"));
-        history.push_transaction(info.index as u32, signatures);
+        let signers = Signers::counted(signatures.len() as u32);
+        history.push_transaction(info.index as u32, signatures, signers);
     }
     history
 }

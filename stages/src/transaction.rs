@@ -6,6 +6,7 @@
 //!
 //! Format: `SubscribeUpdateTransaction` of `geyser.proto`, `solana-storage.proto`.
 
+pub mod message;
 mod walk;
 
 use nonmax::NonMaxU32;

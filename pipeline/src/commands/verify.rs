@@ -18,9 +18,12 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What `sluice verify --help` ends with.
 const LIMITS: &str = "\
-What is proven: --poh recomputes the chain of hashes from each block's parent to its own blockhash, so all transactions \
-of the block are there, in their order, with their signatures. --signatures shows that each message was signed by its \
-signers, so nothing in it was changed. The blockhashes themselves are linked to each other by the audit.
+What is proven: --poh recomputes the chain of hashes from each block's parent to its own blockhash, so all signatures \
+of the block are there, in their order, and none twice. --signatures shows that each message was signed by its signers, \
+so nothing in it was changed. The blockhashes themselves are linked to each other by the audit.
+
+Which signatures belong to one transaction is not in the chain: --poh alone holds them to the number that the message \
+asks for, and takes the message at its word. With --signatures, too, no transaction can hide behind another's.
 
 What no one can prove from what a stream delivers: the outcomes of transactions (status, fee, logs, balances, inner \
 instructions, return data), accounts, rewards, block times, and that the cluster voted for these blocks.";
@@ -36,7 +39,8 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub filtered: bool,
     /// Recompute the proof-of-history chain of each block from `entries` and `transactions`. Blocks in ranges without
-    /// entries are counted, not proven; if no block can be looked at, the exit code is 1.
+    /// entries are counted, not proven; if no block can be looked at, the exit code is 1. Add `--signatures` to prove where
+    /// each transaction ends, too.
     #[arg(long)]
     pub poh: bool,
     /// Check each signature of each transaction (ed25519) over its message, put together from `transactions` and

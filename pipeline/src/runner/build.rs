@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use sluice_stages::component::{BuildContext, BuildError, Endpoint, Node, Role};
 use sluice_stages::edge::{Inbox, Outbox, connect};
+use sluice_stages::recording::player::Guests;
 use sluice_stages::watch::EdgeView;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -46,6 +47,7 @@ pub(crate) struct Built {
     pub(crate) nodes: Vec<BuiltNode>,
     pub(crate) edges: Vec<EdgeView>,
     pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) guests: Guests,
 }
 
 /// Makes all nodes: sinks first, since they say where to begin; then sources, which say what there is to read; then
@@ -67,7 +69,8 @@ pub(crate) fn build(plan: Plan) -> Result<Built, BuildFailure> {
     let mut nodes: Vec<BuiltNode> = nodes.into_iter().flatten().collect();
     let edges = draw_edges(&mut nodes, &inputs);
     wire_requests(&mut nodes, &inputs);
-    Ok(Built { nodes, edges, endpoints: context.endpoints })
+    let guests = Guests::of(&mut context);
+    Ok(Built { nodes, edges, endpoints: context.endpoints, guests })
 }
 
 fn make(planned: PlanNode, context: &mut BuildContext) -> Result<BuiltNode, BuildFailure> {

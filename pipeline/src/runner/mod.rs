@@ -83,7 +83,7 @@ pub struct Running {
 pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
     let limit_bytes = plan.settings.memory_limit;
     let (pipeline, configuration, claims) = (plan.settings.name.clone(), plan.resolved(), plan.claims());
-    let Built { nodes, edges, endpoints } = build::build(plan)?;
+    let Built { nodes, edges, endpoints, guests } = build::build(plan)?;
     let budget = Budget::new(limit_bytes - bound_windows(&endpoints, limit_bytes));
     let view = |node: &BuiltNode| NodeView {
         name: node.name.clone(),
@@ -99,6 +99,7 @@ pub fn start(plan: Plan) -> Result<Running, BuildFailure> {
         nodes: nodes.iter().map(view).collect(),
         edges,
         endpoints,
+        guests,
         budget: Arc::clone(&budget),
     };
     let (watch, clock) = (Watch::new(watched), Clock::start());

@@ -12,7 +12,6 @@ mod chain;
 mod duplicates;
 mod ed25519;
 mod folder;
-mod message;
 mod poh;
 mod range;
 mod read;

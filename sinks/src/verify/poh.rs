@@ -3,6 +3,9 @@
 //! Ranges are read one after the other, so that one is in memory; the blocks of a range are proven in parallel. A range
 //! without an `entries` file is counted, not proven; one whose other files are not there, or can't be read, is left undone,
 //! and the report says so.
+//!
+//! The chain does not say where a transaction's signatures end; by itself it holds them to the number that their message
+//! asks for, and whether the message is theirs is seen by their check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +15,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use sluice_stages::entry::Entry;
 use sluice_stages::proof::DEFAULT_MAX_HASHES;
-use sluice_stages::proof::chain::History;
+use sluice_stages::proof::chain::{History, Signers};
 use sluice_stages::slot::{Hash, Slot};
 
 use super::VerifyError;
@@ -242,16 +245,21 @@ fn read_transactions(
     histories: &mut BTreeMap<Slot, History>,
     wrong: &mut WrongValues,
 ) -> Result<(), Fault> {
-    for batch in batches(file, &["slot", "index", "signature", "additional_signatures"])? {
+    let columns = ["slot", "index", "signature", "additional_signatures", "num_required_signatures"];
+    for batch in batches(file, &columns)? {
         let batch = batch?;
         let (slots, indexes) = (u64s(&batch, "slot")?, u32s(&batch, "index")?);
+        let required = u32s(&batch, "num_required_signatures")?;
         let (firsts, others) = (keys(&batch, "signature")?, key_lists(&batch, "additional_signatures")?);
         for row in 0..batch.num_rows() {
             let (slot, index) = (slots.get(row), indexes.get(row));
             let Some(history) = histories.get_mut(&slot) else { continue };
             let first = firsts.key_64(row).ok_or_else(|| firsts.wrong("signature", row, KEY_64));
             match std::iter::once(first).chain(others.keys_64(row)).collect::<Result<Vec<_>, _>>() {
-                Ok(all) => history.push_transaction(index as u32, &all),
+                Ok(all) => {
+                    let signers = Signers::counted(u32::try_from(required.get(row)).unwrap_or(u32::MAX));
+                    history.push_transaction(index as u32, &all, signers);
+                }
                 Err(fault) => {
                     histories.remove(&slot);
                     wrong.push((slot, Some(index), fault));

@@ -11,10 +11,10 @@ use arrow_array::types::{UInt32Type, UInt64Type};
 use arrow_array::{Array, RecordBatch, StructArray};
 use rayon::prelude::*;
 use sluice_stages::slot::Slot;
+use sluice_stages::transaction::message::{Config, Instruction, Lookup, Message, Version};
 
 use super::ed25519::{Claim, refused};
 use super::folder::DataFile;
-use super::message::{Config, Instruction, Lookup, Message, Version};
 use super::poh::{Progress, RangeFiles, note, readable};
 use super::read::{Batches, KEY_64, Keys, batches, key_lists, keys, u32s, u64s};
 use super::report::{Fault, Report};

@@ -8,7 +8,11 @@
 //! state `num_hashes` times, and if it has transactions the last of these hashes takes in the root of a Merkle tree over
 //! their signatures. Each entry begins with the hash that the entry before it claims, so all can be checked at once; the
 //! first one that fails is the one to blame, since all before it are proven.
+//!
+//! What the chain leaves open is looked at besides: where a transaction ends ([`super::signers`]), and what was repeated
+//! ([`super::merkle`]).
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -16,6 +20,9 @@ use sluice_sha256::Chain;
 
 use super::diagnosis::Suspect;
 use super::merkle::{mix, root};
+pub use super::reason::{Break, Reason};
+use super::signers::Signed;
+pub use super::signers::Signers;
 use crate::block::Block;
 use crate::entry::Entry;
 use crate::slot::Hash;
@@ -24,6 +31,11 @@ use crate::wire::WireError;
 
 /// Hashes of one piece of work: some 10 ms, long against handing it to a thread and short against a slot.
 const PIECE_HASHES: u64 = 500_000;
+/// Pieces that are checked before the next ones are begun, somewhat more than a slot of mainnet: a chain that was made up
+/// breaks in the first of them.
+const WAVE_PIECES: usize = 10;
+/// Hashes that an entry may claim. It ends with a tick at the latest, and mainnet's has 62,500.
+const MOST_ENTRY_HASHES: u64 = 1_000_000;
 /// Slots whose hashes a block may hold: those of skipped leaders are in it. No leader's turn is skipped for longer.
 const MOST_SLOTS: u64 = 64;
 
@@ -59,117 +71,19 @@ pub struct History {
     pub(super) signatures: Vec<Signature>,
     /// Where the signatures of each transaction end.
     pub(super) ends: Vec<usize>,
+    /// The transactions with several signatures, and what these have to sign.
+    signed: Vec<(u32, Signed)>,
     /// The first entry, and the first transaction, that did not come in its turn.
     misplaced: [Option<u32>; 2],
-}
-
-/// Where a chain breaks, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Break {
-    /// The first entry that does not hold; the number of entries if there is one too few.
-    pub index: u32,
-    /// What is wrong with it.
-    pub reason: Reason,
-}
-
-/// What is wrong with an entry, as far as it can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Reason {
-    /// There are none at all.
-    #[error("there are no entries")]
-    NoEntries,
-    /// The index is missing, or there twice.
-    #[error("the entry is missing")]
-    EntryMissing,
-    /// A transaction of the entry is missing.
-    #[error("its transaction {0} is missing")]
-    TransactionMissing(u32),
-    /// The entries hold more transactions than came.
-    #[error("it ends with transaction {ends}, and there are {held}")]
-    TooFewTransactions {
-        /// The end of the entry's transactions.
-        ends: u64,
-        /// Transactions that there are.
-        held: u64,
-    },
-    /// The entries hold fewer transactions than came.
-    #[error("the entries hold {ends} transactions, and there are {held}")]
-    TooManyTransactions {
-        /// Transactions in entries.
-        ends: u64,
-        /// Transactions that there are.
-        held: u64,
-    },
-    /// More hashes than any cluster makes in the time; they are not recomputed.
-    #[error("up to it the slot claims {0} hashes, more than there can be")]
-    HashLimit(u64),
-    /// The first entry does not follow from the parent.
-    #[error("it does not follow from the parent's blockhash")]
-    Parent,
-    /// Fewer hashes than claimed lead to the hash.
-    #[error("num_hashes is {claimed}, and {needed} lead to its hash")]
-    HashCount {
-        /// What it claims.
-        claimed: u64,
-        /// What is right.
-        needed: u64,
-    },
-    /// More hashes than claimed lead to the hash.
-    #[error("num_hashes is {claimed}, and {needed} lead to its hash: an entry before it is missing")]
-    EntryLeftOut {
-        /// What it claims.
-        claimed: u64,
-        /// What is right.
-        needed: u64,
-    },
-    /// A neighbour claims the same hash.
-    #[error("an entry beside it claims the same hash: one entry was cut in two")]
-    EntrySplit,
-    /// With two neighbouring transactions exchanged it holds.
-    #[error("its transactions {0} and {next} have changed places", next = .0 + 1)]
-    TransactionsSwapped(u32),
-    /// Without one transaction it holds.
-    #[error("its transaction {0} was never executed")]
-    TransactionAdded(u32),
-    /// It has transactions, and nothing simpler explains it.
-    #[error(
-        "its hash does not follow from the signatures of its transactions: one is missing, added or changed"
-    )]
-    Transactions,
-    /// It has no transactions, and nothing simpler explains it.
-    #[error("its hash does not follow from the entry before: something between them is missing or changed")]
-    Tick,
-    /// The last entry is not the block's end.
-    #[error("the last entry's hash is not the blockhash: the end is missing")]
-    Unfinished,
-}
-
-impl Reason {
-    /// The word in metrics.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::NoEntries => "no_entries",
-            Self::EntryMissing => "entry_missing",
-            Self::TransactionMissing(_) => "transaction_missing",
-            Self::TooFewTransactions { .. } | Self::TooManyTransactions { .. } => "transaction_count",
-            Self::HashLimit(_) => "hash_limit",
-            Self::Parent => "parent",
-            Self::HashCount { .. } => "hash_count",
-            Self::EntryLeftOut { .. } => "entry_left_out",
-            Self::EntrySplit => "entry_split",
-            Self::TransactionsSwapped(_) => "transactions_swapped",
-            Self::TransactionAdded(_) => "transaction_added",
-            Self::Transactions => "transactions",
-            Self::Tick => "tick",
-            Self::Unfinished => "unfinished",
-        }
-    }
+    /// The first transaction that has another number of signatures than it should.
+    miscounted: Option<(u32, Reason)>,
 }
 
 impl History {
     /// A slot of which only the hashes are known yet. `slots` is how many slots lie between it and its parent, itself
-    /// included, and `most_hashes` how many hashes each of them may hold: what claims more is not recomputed, so that a
-    /// number made up by an endpoint can't cost hours.
+    /// included, and `most_hashes` how many hashes each of them may hold: what claims more is not recomputed. As `slots` is
+    /// the word of an endpoint, too, no more than a slot's hashes are recomputed beyond those that hold: who wants to cost
+    /// more has to have made a chain that does.
     pub fn new(parent_blockhash: Hash, blockhash: Hash, slots: u64, most_hashes: u64) -> Self {
         Self {
             parent_blockhash: parent_blockhash.0,
@@ -178,7 +92,9 @@ impl History {
             entries: Vec::new(),
             signatures: Vec::new(),
             ends: Vec::new(),
+            signed: Vec::new(),
             misplaced: [None, None],
+            miscounted: None,
         }
     }
 
@@ -200,7 +116,7 @@ impl History {
             let body = update.frame.body();
             transaction.read(body)?;
             let signatures = transaction.signatures.iter().map(|signature| signature.array::<64>(body));
-            history.push_transaction(transaction.index, signatures);
+            history.push_transaction(transaction.index, signatures, Signers::of(&transaction, body));
         }
         Ok(Some(history))
     }
@@ -218,12 +134,25 @@ impl History {
     }
 
     /// Adds the next transaction, with all of its signatures.
-    pub fn push_transaction<'a>(&mut self, index: u32, signatures: impl IntoIterator<Item = &'a Signature>) {
-        if index as usize != self.ends.len() {
-            self.misplaced[1].get_or_insert(self.ends.len() as u32);
+    pub fn push_transaction<'a>(
+        &mut self,
+        index: u32,
+        signatures: impl IntoIterator<Item = &'a Signature>,
+        signers: Signers,
+    ) {
+        let (transaction, before) = (self.ends.len() as u32, self.signatures.len());
+        if index != transaction {
+            self.misplaced[1].get_or_insert(transaction);
         }
         self.signatures.extend(signatures);
         self.ends.push(self.signatures.len());
+        let Signers { required, signed } = signers;
+        let held = (self.signatures.len() - before) as u32;
+        if held != required || held == 0 {
+            let reason = Reason::SignatureCount { transaction, held, required };
+            self.miscounted.get_or_insert((transaction, reason));
+        }
+        self.signed.extend(signed.map(|signed| (transaction, signed)));
     }
 
     /// Hashes that the entries claim.
@@ -231,21 +160,60 @@ impl History {
         self.entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.num_hashes))
     }
 
-    /// Recomputes the chain; returns the number of hashes in it.
+    /// Recomputes the chain; returns the number of hashes in it. What is wrong with an entry by the chain comes before what
+    /// is wrong with its transactions besides.
     ///
     /// # Errors
     /// The first entry that breaks it.
     pub fn prove(&self) -> Result<u64, Break> {
         let (pieces, fault) = self.pieces();
-        let broken = pieces.into_par_iter().filter_map(|piece| self.first_broken(piece)).min();
-        if let Some((entry, first_transaction)) = broken {
+        let first_broken =
+            |wave: &[Piece]| wave.par_iter().filter_map(|piece| self.first_broken(piece)).min();
+        let broken = pieces.chunks(WAVE_PIECES).find_map(first_broken);
+        let chain = broken.map(|(entry, first_transaction)| {
             let reason = Suspect::new(self, entry, first_transaction).diagnose();
-            return Err(Break { index: entry as u32, reason });
-        }
-        match fault.or_else(|| self.check_end()) {
-            Some(fault) => Err(fault),
+            Break { index: entry as u32, reason }
+        });
+        let chain = chain.or(fault).or_else(|| self.check_end());
+        let limit = chain.map_or(self.entries.len(), |broken| broken.index as usize);
+        match self.check_signatures(limit).or(chain) {
+            Some(broken) => Err(broken),
             None => Ok(self.hashes()),
         }
+    }
+
+    /// What is wrong with the signatures of the entries before one, although the chain holds over them.
+    fn check_signatures(&self, entries: usize) -> Option<Break> {
+        let transactions = self.entries.iter().take(entries).map(|entry| u64::from(entry.transactions));
+        let ends: Vec<u64> = transactions
+            .scan(0, |end, own| {
+                *end += own;
+                Some(*end)
+            })
+            .collect();
+        let end = ends.last().copied().unwrap_or(0);
+        let is_before = |transaction: u32| u64::from(transaction) < end;
+        let miscounted = self.miscounted.filter(|(transaction, _)| is_before(*transaction));
+        let repeated = self.first_repeated().filter(|repeated| is_before(*repeated));
+        let repeated = repeated.map(|repeated| (repeated, Reason::SignatureTwice(repeated)));
+        let known = miscounted.into_iter().chain(repeated).min_by_key(|(transaction, _)| *transaction);
+        let first = known.map_or(end, |(transaction, _)| u64::from(transaction));
+        let is_foreign = |&&(transaction, ref signed): &&(u32, Signed)| {
+            let place = transaction as usize;
+            u64::from(transaction) < first && !signed.holds(self.signatures_of(place..place + 1))
+        };
+        let foreign = self.signed.par_iter().find_first(is_foreign);
+        let foreign = foreign.map(|&(transaction, _)| (transaction, Reason::SignatureForeign(transaction)));
+        let (transaction, reason) = foreign.or(known)?;
+        let index = ends.partition_point(|&end| end <= u64::from(transaction)) as u32;
+        Some(Break { index, reason })
+    }
+
+    /// The first transaction with a signature that stands in the block before.
+    fn first_repeated(&self) -> Option<u32> {
+        let mut seen = HashSet::with_capacity(self.signatures.len());
+        let repeated = self.signatures.iter().position(|signature| !seen.insert(signature))?;
+        Some(self.ends.partition_point(|&end| end <= repeated) as u32)
     }
 
     /// The state before an entry.
@@ -295,7 +263,11 @@ impl History {
         if transactions > held {
             return Some(Reason::TooFewTransactions { ends: transactions, held });
         }
-        (hashes > self.most_hashes).then_some(Reason::HashLimit(hashes))
+        if hashes > self.most_hashes {
+            return Some(Reason::HashLimit(hashes));
+        }
+        let own = self.entries[entry].num_hashes;
+        (own > MOST_ENTRY_HASHES).then_some(Reason::LongEntry(own))
     }
 
     /// What is wrong with the end, if all entries hold.
@@ -311,7 +283,7 @@ impl History {
     }
 
     /// The first entry of a piece that does not hold, with the number of transactions before it.
-    fn first_broken(&self, piece: Piece) -> Option<(usize, usize)> {
+    fn first_broken(&self, piece: &Piece) -> Option<(usize, usize)> {
         let chain = |entry: usize| Chain {
             state: self.state_before(entry),
             hashes: self.entries[entry].plain_hashes(),
@@ -319,7 +291,7 @@ impl History {
         let mut chains: Vec<Chain> = piece.entries.clone().map(chain).collect();
         sluice_sha256::run(&mut chains);
         let mut transactions = piece.first_transaction;
-        for (entry, chain) in piece.entries.zip(chains) {
+        for (entry, chain) in piece.entries.clone().zip(chains) {
             let link = &self.entries[entry];
             let own = transactions..transactions + link.transactions as usize;
             let state = match root(self.signatures_of(own.clone())) {

@@ -1,9 +1,14 @@
 //! `proof`: recomputes each slot's proof-of-history chain, so that a slot is whole because the chain says so.
 //!
 //! Blocks, statuses and gaps in; the same out, in the same order. From a block's entries and its transactions' signatures
-//! the chain of hashes is recomputed from the parent's blockhash up to its own ([`chain`]). If it holds, then all
-//! transactions are there, in their order, with their signatures, whoever delivered them. What no one can prove from the
-//! stream are the outcomes: status, logs, balances, inner instructions and accounts are not in the chain.
+//! the chain of hashes is recomputed from the parent's blockhash up to its own ([`chain`]). If it holds, no signature
+//! stands there twice, and those of transactions with several sign their messages, then all transactions are there, in
+//! their order, with their signatures, whoever delivered them. What no one can prove from the stream are the outcomes:
+//! status, logs, balances, inner instructions and accounts are not in the chain. That a message is the one that was signed
+//! is left to `sluice verify --signatures` where there is one signature.
+//!
+//! Which slot the parent's blockhash is of, the chain does not say. A block that names another parent than the slots known
+//! before it do fails, too.
 //!
 //! ```text
 //!  inbox ──→ prover ──→ outbox            the prover is pure; at most `max_in_flight` slots are under way
@@ -17,7 +22,7 @@
 //! | --- | --- | --- | --- |
 //! | proven | its chain holds | passes | passes |
 //! | counted | RPC delivered it, which has no entries | passes | passes |
-//! | failed | its chain breaks, or its entries did not come | passes, and is reported | is held back, reported, and fetched again |
+//! | failed | its chain breaks, it names a wrong parent, or its entries did not come | passes, and is reported | is held back, reported, and fetched again |
 //!
 //! Where endpoints differ about a version, the gap detector passes what each says as a claim. A claim that holds goes on as
 //! the slot, in either mode and whatever went on before; one that fails is reported with its endpoint, and that is all.
@@ -29,12 +34,15 @@
 //!
 //! Capacity: with `max_in_flight` slots under way nothing more is read. In `audit` nothing waits for its proof.
 
+mod ancestry;
 pub mod chain;
 mod diagnosis;
 mod merkle;
 mod prover;
+mod reason;
 pub mod recording;
 mod shell;
+mod signers;
 
 use std::time::Duration;
 
@@ -73,8 +81,9 @@ pub struct ProofOptions {
     pub mode: Mode,
     /// Slots that are proven at a time. Default 4: on two cores mainnet needs one, and a burst behind a gap is taken up.
     pub max_in_flight: usize,
-    /// Hashes that a slot may claim. Default 16,000,000, four times mainnet's 64 ticks of 62,500: more is not recomputed,
-    /// so that an endpoint can't make up hours of work.
+    /// Hashes that a slot may claim, for itself and for each slot that was skipped before it. Default 16,000,000, four times
+    /// mainnet's 64 ticks of 62,500: more is not recomputed, and of less no more than a slot's worth beyond what holds, so
+    /// that an endpoint can't make up hours of work.
     pub max_hashes: u64,
 }
 

@@ -1,7 +1,8 @@
 //! What is proven next, and what becomes of a slot by its verdict, as a pure state machine.
 //!
 //! Items and verdicts go in; items, events, requests and tasks come out. Whoever drives it runs the tasks, in any order;
-//! items go on in the order in which they came.
+//! verdicts are looked at, and items go on, in the order in which they came. So what came before a slot is known when it
+//! is judged, whether it names its parent rightly too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::ancestry::Ancestry;
 use super::chain::{Break, History, Reason};
 use super::{Mode, ProofOptions, REPEAT_AFTER};
 use crate::batch::{Arrival, Batch, EndpointId, Gap, Item, Missing, Standing, Update};
@@ -70,6 +72,12 @@ impl Task {
 }
 
 impl Flaw {
+    /// The chain holds, and the parent that the block names is not the one that it builds on.
+    fn wrong_parent(block: &Block, reason: Reason) -> Self {
+        let endpoint = block.meta_update.session.endpoint;
+        Self { endpoint, ..Self::of(block, Break { index: 0, reason }) }
+    }
+
     fn of(block: &Block, broken: Break) -> Self {
         Self {
             broken: Some(broken),
@@ -129,10 +137,15 @@ pub struct Prover {
     tasks: VecDeque<Task>,
     in_flight: usize,
     next_ticket: u64,
+    /// Verdicts that came before those of slots in front of theirs, at most as many as are in flight.
+    verdicts: BTreeMap<u64, (Verdict, Duration)>,
+    next_verdict: u64,
     /// Slots that were held back, and when they were last asked for.
     refused: BTreeMap<Slot, Timestamp>,
     /// The best that was found of each version: one that passed and fails later is not asked for.
     standings: BTreeMap<Slot, SmallVec<[(Hash, Standing); 1]>>,
+    /// What passed, by which parents are known.
+    ancestry: Ancestry,
     newest: Slot,
     counters: Counters,
 }
@@ -146,8 +159,11 @@ impl Prover {
             tasks: VecDeque::new(),
             in_flight: 0,
             next_ticket: 0,
+            verdicts: BTreeMap::new(),
+            next_verdict: 0,
             refused: BTreeMap::new(),
             standings: BTreeMap::new(),
+            ancestry: Ancestry::default(),
             newest: 0,
             counters: Counters::default(),
         }
@@ -181,22 +197,29 @@ impl Prover {
 
     /// Takes what came of a task that took `took`.
     pub fn on_verdict(&mut self, now: Timestamp, verdict: Verdict, took: Duration, out: &mut Output) {
-        self.in_flight -= 1;
-        let Verdict { task, result } = verdict;
-        self.counters.busy += took;
-        match result {
-            Ok(hashes) => self.on_proven(task, hashes, out),
-            Err(flaw) => {
-                let flaw = self.with_what_is_known_of_the_parent(&task.block, flaw);
-                if task.is_claim {
-                    self.on_false_claim(&task.block, flaw, out);
-                } else {
-                    self.on_failure(now, &task.block, flaw, out);
-                    self.settle(task, false);
-                }
-            }
+        self.verdicts.insert(verdict.task.ticket, (verdict, took));
+        while let Some((verdict, took)) = self.verdicts.remove(&self.next_verdict) {
+            self.next_verdict += 1;
+            self.in_flight -= 1;
+            self.counters.busy += took;
+            self.judge(now, verdict, out);
         }
         self.release(out);
+    }
+
+    fn judge(&mut self, now: Timestamp, verdict: Verdict, out: &mut Output) {
+        let Verdict { task, result } = verdict;
+        let flaw = match (result, self.ancestry.contradiction(&task.block.meta)) {
+            (Ok(hashes), None) => return self.on_proven(task, hashes, out),
+            (Ok(_), Some(reason)) => Flaw::wrong_parent(&task.block, reason),
+            (Err(flaw), _) => self.with_what_is_known_of_the_parent(&task.block, flaw),
+        };
+        if task.is_claim {
+            self.on_false_claim(&task.block, flaw, out);
+        } else {
+            self.on_failure(now, &task.block, flaw, out);
+            self.settle(task, false);
+        }
     }
 
     fn on_proven(&mut self, task: Task, hashes: u64, out: &mut Output) {
@@ -329,6 +352,7 @@ impl Prover {
         }
         if standing > Standing::Failed {
             self.refused.remove(&block.slot());
+            self.ancestry.note(block.slot(), block.blockhash());
         }
     }
 
@@ -381,6 +405,7 @@ impl Stage for Prover {
         let oldest = self.newest.saturating_sub(REMEMBERED_SLOTS);
         self.refused = self.refused.split_off(&oldest);
         self.standings = self.standings.split_off(&oldest);
+        self.ancestry.forget_below(oldest);
         let due = self.refused.iter_mut().filter(|(_, asked_at)| now.since(**asked_at) >= REPEAT_AFTER);
         for (&slot, asked_at) in due {
             *asked_at = now;

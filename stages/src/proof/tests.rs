@@ -37,23 +37,10 @@ fn base58(text: &str) -> Hash {
     Hash(hash(text).expect("the cluster makes valid hashes"))
 }
 
-fn history(block: &Told) -> History {
-    let (parent, own) = (base58(&block.parent_blockhash), base58(&block.blockhash));
-    let mut history = History::new(parent, own, block.slot - block.parent_slot, DEFAULT_MAX_HASHES);
-    for entry in &block.entries {
-        history.push_entry(&Entry {
-            index: entry.index as u32,
-            num_hashes: entry.num_hashes,
-            hash: entry.hash.as_slice().try_into().expect("32 bytes"),
-            executed_transaction_count: entry.executed_transaction_count as u32,
-        });
-    }
-    for info in &block.transactions {
-        let signatures = &info.transaction.as_ref().expect("there").signatures;
-        let signatures = signatures.iter().map(|bytes| bytes.as_slice().try_into().expect("64 bytes"));
-        history.push_transaction(info.index as u32, signatures);
-    }
-    history
+/// What the stage makes of it.
+fn history(told: &Told) -> History {
+    let history = History::of(&block(told, Way::Live), DEFAULT_MAX_HASHES);
+    history.expect("well-formed").expect("it has entries and transactions")
 }
 
 /// What the diagnosis may say about a lie: the exact change where it can be found, else what kind of entry it hit.
@@ -68,6 +55,8 @@ fn names(lie: Lie, reason: Reason) -> bool {
         Lie::EntrySplit => matches!(reason, EntrySplit),
         Lie::HashCountChanged => matches!(reason, HashCount { .. }),
         Lie::WrongParent => matches!(reason, Parent),
+        Lie::TransactionHidden => matches!(reason, SignatureForeign(_)),
+        Lie::TransactionRepeated => matches!(reason, SignatureTwice(_)),
     }
 }
 
@@ -287,6 +276,49 @@ fn a_first_entry_is_to_blame_itself_where_the_parent_is_proven() {
     };
     assert_eq!(reason(None), Reason::Parent.to_string());
     assert_eq!(reason(Some(parent)), Reason::Transactions.to_string());
+}
+
+#[test]
+fn a_block_that_names_a_wrong_parent_fails_whatever_the_order_of_verdicts() {
+    let blocks: Vec<Told> = told(&ledger()).take(40).collect();
+    let trio = blocks.windows(3).find(|trio| trio[2].parent_slot == trio[1].slot).expect("neighbours");
+    let mut liar = trio[2].clone();
+    liar.parent_slot = trio[0].slot;
+    let mut prover = Prover::new(ProofOptions { mode: Mode::Enforce, ..ProofOptions::default() });
+    let mut out = Output::default();
+    let batch = [&trio[0], &trio[1], &liar].map(|told| Item::Block(block(told, Way::Live)));
+    prover.take(Timestamp(0), batch.to_vec(), &mut out);
+    let tasks: Vec<_> = std::iter::from_fn(|| prover.next_task()).collect();
+    for task in tasks.into_iter().rev() {
+        prover.on_verdict(Timestamp(0), task.run(), Duration::ZERO, &mut out);
+    }
+    let slots = [&trio[0], &trio[1], &liar].map(|told| i128::from(told.slot));
+    assert_eq!((passed(&out), &out.requests[..]), (vec![slots[0], slots[1], -slots[2]], &[liar.slot][..]));
+    let [Event::ProofFailed { reason, endpoint: 3, .. }] = &out.events[..] else {
+        panic!("{:?}", out.events)
+    };
+    assert!(reason.starts_with("wrong parent"), "{reason}");
+    let out = run(&mut prover, 1, vec![Item::Claim(block(&trio[2], Way::Live))]);
+    assert_eq!(passed(&out), [slots[2]], "the honest claim goes on");
+}
+
+#[test]
+fn hashes_that_were_made_up_cost_no_more_than_a_slot() {
+    let (parent, own) = (Hash([7; 32]), Hash([8; 32]));
+    let claim = |num_hashes: u64, entries: u32| {
+        let mut history = History::new(parent, own, 64, DEFAULT_MAX_HASHES);
+        for index in 0..entries {
+            let hash = [index as u8; 32];
+            history.push_entry(&Entry { index, num_hashes, hash: &hash, executed_transaction_count: 0 });
+        }
+        history.prove().expect_err("made up")
+    };
+    let long = claim(1_020_000_000, 1);
+    assert_eq!(long, Break { index: 0, reason: Reason::LongEntry(1_020_000_000) });
+    // A thousand million hashes, which would take the better part of a minute.
+    let begun = std::time::Instant::now();
+    assert_eq!(claim(1_000_000, 1_000), Break { index: 0, reason: Reason::Parent });
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! anew: a session vouches that nothing is missing in it. Pings and pongs go no further.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::format::{Record, RecordedBlock, RecordedSession};
 use crate::batch::{Batch, EndpointId, Item, Session, SessionId, Update};
@@ -21,11 +21,21 @@ use crate::slot::Timestamp;
 const FIRST_NUMBER: u32 = 1 << 30;
 /// Ids that endpoints of recordings are given; beyond, all share the last.
 const GUEST_IDS: u16 = 1 << 15;
+/// Of them, those whose names are kept, in some 25 KB. Recordings of more endpoints are not played together.
+const NAMED_GUESTS: usize = 1 << 10;
 
 /// Gives ids to endpoints that are not the pipeline's own, from the top down.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Guests {
     given: Arc<AtomicU16>,
+    /// By the order in which they came.
+    names: Arc<[OnceLock<Arc<str>>]>,
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self { given: Arc::default(), names: (0..NAMED_GUESTS).map(|_| OnceLock::new()).collect() }
+    }
 }
 
 impl Guests {
@@ -34,10 +44,21 @@ impl Guests {
         context.shared.get_or_insert_default::<Self>().clone()
     }
 
-    fn next(&self) -> EndpointId {
+    /// What the endpoint with an id is called, if it is one of these.
+    pub fn name(&self, id: EndpointId) -> Option<&str> {
+        let place = (RPC_ENDPOINT - 1).checked_sub(id)?;
+        self.names.get(usize::from(place))?.get().map(|name| &**name)
+    }
+
+    fn next(&self, name: &Arc<str>) -> EndpointId {
         let give = |given: u16| Some((given + 1).min(GUEST_IDS));
         let given = self.given.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
-        RPC_ENDPOINT - 1 - given.unwrap_or_else(|given| given)
+        let given = given.unwrap_or_else(|given| given);
+        if let Some(place) = self.names.get(usize::from(given)) {
+            // Each place is given once.
+            place.set(Arc::clone(name)).ok();
+        }
+        RPC_ENDPOINT - 1 - given
     }
 }
 
@@ -150,7 +171,8 @@ impl Player {
     /// Begins a session, with its beginning or later.
     fn open(&mut self, session: &RecordedSession, begins: bool) -> Option<Item> {
         let guests = &self.guests;
-        let endpoint = *self.ids.entry(Arc::clone(&session.name)).or_insert_with(|| guests.next());
+        let endpoint =
+            *self.ids.entry(Arc::clone(&session.name)).or_insert_with(|| guests.next(&session.name));
         let id = SessionId { endpoint, number: self.next_number };
         self.next_number = self.next_number.saturating_add(1);
         self.open.insert(session.id, id);

@@ -12,6 +12,7 @@ use super::writer::{Encoder, Writer};
 use crate::batch::{Item, Scope, Session, SessionId, Update, Want};
 use crate::fixtures::{TRANSACTIONS, meta, opened, session, transaction};
 use crate::slot::Timestamp;
+use crate::watch::{Watch, Watched};
 
 fn update(endpoint: u16, slot: u64, index: u64, at: u64) -> Item {
     let update = transaction(endpoint, 7, slot, 1, index);
@@ -280,6 +281,9 @@ fn endpoints_of_recordings_never_share_an_id_with_live_ones_or_each_other() {
     let (one, other) = (id("ams"), id("ams"));
     assert_ne!(one, other, "two recordings of one endpoint");
     assert!(one > 1_000 && one < crate::recovery::fetch::RPC_ENDPOINT);
+    let watch = Watch::new(Watched { guests, ..Watched::default() });
+    let names = [one, other, one - 2, crate::recovery::fetch::RPC_ENDPOINT].map(|id| watch.endpoint(id));
+    assert_eq!(names, ["ams", "ams", "unknown", "rpc"], "nobody is shown as another");
 }
 
 fn plain(frames: &[Bytes]) -> Vec<u8> {

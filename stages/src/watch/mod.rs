@@ -24,6 +24,8 @@ use crate::budget::Budget;
 use crate::component::{Endpoint, Role};
 use crate::edge::{EdgeConfig, EdgeSnapshot, EdgeStats};
 use crate::node::MetricBoard;
+use crate::recording::player::Guests;
+use crate::recovery::fetch::RPC_ENDPOINT;
 use crate::slot::Timestamp;
 use crate::stage::{Event, Label, Metric};
 use crate::tap::Tap;
@@ -85,6 +87,8 @@ pub struct Watched {
     pub edges: Vec<EdgeView>,
     /// Its endpoints, by their ids.
     pub endpoints: Vec<Endpoint>,
+    /// Those of recordings, which are known when they are played.
+    pub guests: Guests,
     /// The memory that frames may take.
     pub budget: Arc<Budget>,
 }
@@ -98,6 +102,7 @@ impl Default for Watched {
             nodes: Vec::new(),
             edges: Vec::new(),
             endpoints: Vec::new(),
+            guests: Guests::default(),
             budget: Budget::new(usize::MAX),
         }
     }
@@ -182,9 +187,11 @@ impl Watch {
         &self.watched.endpoints
     }
 
-    /// The name of an endpoint.
+    /// The name of an endpoint, of this pipeline or of a recording that it plays.
     pub fn endpoint(&self, id: EndpointId) -> &str {
-        self.watched.endpoints.get(usize::from(id)).map_or("rpc", |endpoint| &endpoint.name)
+        let own = self.watched.endpoints.get(usize::from(id)).map(|endpoint| &*endpoint.name);
+        let rpc = (id == RPC_ENDPOINT).then_some("rpc");
+        own.or(rpc).or_else(|| self.watched.guests.name(id)).unwrap_or("unknown")
     }
 
     /// The memory budget.

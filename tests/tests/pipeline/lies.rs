@@ -74,6 +74,8 @@ fn names(lie: Lie) -> &'static [&'static str] {
         Lie::EntrySplit => &["one entry was cut in two"],
         Lie::HashCountChanged => &["lead to its hash"],
         Lie::WrongParent => &["does not follow from the parent's blockhash"],
+        Lie::TransactionHidden => &["does not sign its message"],
+        Lie::TransactionRepeated => &["is in the block twice"],
     }
 }
 

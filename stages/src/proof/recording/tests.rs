@@ -8,13 +8,14 @@ use sluice_cluster::ledger::load_bytes;
 use sluice_cluster::{GeneratedLedger, Ledger};
 use yellowstone_grpc_proto::prelude::subscribe_update::UpdateOneof;
 use yellowstone_grpc_proto::prelude::{
-    SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateBlock, SubscribeUpdatePing,
-    SubscribeUpdateTransaction,
+    SubscribeUpdate, SubscribeUpdateAccount, SubscribeUpdateBlock, SubscribeUpdateBlockMeta,
+    SubscribeUpdatePing, SubscribeUpdateTransaction,
 };
 
 use super::*;
 use crate::fixtures::encode;
 use crate::frame;
+use crate::proof::chain::Reason;
 
 const FULL_STREAM: &[u8] =
     include_bytes!("../../../../tests/cluster/data/testvalidator-full-stream.subscribe_updates.bin.zst");
@@ -155,7 +156,10 @@ fn recordings_may_begin_and_end_anywhere_and_are_never_called_broken_for_their_b
                 Finding::Proven(_) => true,
                 // What is about the slot behind may have come before the end of this one.
                 Finding::Joined => slot <= first + 1,
-                Finding::Unfinished | Finding::Broken(_) => false,
+                Finding::Unfinished
+                | Finding::Broken(_)
+                | Finding::MetaMissing { .. }
+                | Finding::Missing { .. } => false,
             };
             assert!(is_right, "from frame {begin} on: slot {slot} {finding:?}");
         }
@@ -257,4 +261,82 @@ fn a_slot_proves_from_its_parent_over_the_skipped_ones_between() {
         let lost = [&frames[..1], &frames[2..]].concat();
         assert!(!is_proven(&findings(&[lost]), slot), "{slot} without its second frame");
     }
+}
+
+/// The recording without some frames.
+fn without(frames: &[Bytes], is_lost: impl Fn(&frame::Header) -> bool) -> Vec<Bytes> {
+    let is_kept = |frame: &&Bytes| !frame::scan(frame).is_ok_and(|header| is_lost(&header));
+    frames.iter().filter(is_kept).cloned().collect()
+}
+
+#[test]
+fn a_beginning_that_is_lost_in_the_middle_of_a_recording_was_not_joined() {
+    let all = about(&frames(), 78..160);
+    let lost_entry =
+        without(&all, |header| (header.kind, header.slot, header.index) == (Kind::Entry, 150, 0));
+    let lost_transaction =
+        without(&all, |header| (header.kind, header.slot, header.index) == (Kind::Transaction, 150, 0));
+    let lost_half = without(&all, |header| {
+        header.slot == 150
+            && (header.kind == Kind::Entry && header.index < 30
+                || header.kind == Kind::Transaction && header.index < 6)
+    });
+    for (frames, reason) in [
+        (lost_entry, Some(Reason::EntryMissing)),
+        (lost_transaction, Some(Reason::TransactionMissing(0))),
+        (lost_half, None),
+    ] {
+        let no_statuses = without(&frames, |header| header.kind == Kind::Slot);
+        let Finding::Broken(broken) = findings(&[frames])[&150] else { panic!("not broken") };
+        assert!(reason.is_none_or(|reason| reason == broken.reason), "{broken:?}");
+        // Without statuses it may be where a replay passed into the live stream, unless that was before.
+        let earlier = without(&no_statuses, |header| {
+            (header.kind, header.slot) == (Kind::Entry, 100) && header.index < 30
+                || (header.kind, header.slot) == (Kind::Transaction, 100) && header.index < 6
+        });
+        let found = findings(&[earlier]);
+        assert_eq!(found[&100], Finding::Joined);
+        assert!(matches!(found[&150], Finding::Broken(_)), "{:?}", found[&150]);
+    }
+}
+
+#[test]
+fn slots_that_others_name_as_their_parents_are_missed() {
+    let all = about(&frames(), 78..160);
+    let found = findings(&[without(&all, |header| header.slot == 150)]);
+    assert_eq!(found[&150], Finding::Missing { since: 150, child: 151 });
+    let found = findings(&[without(&all, |header| (120..=150).contains(&header.slot))]);
+    assert_eq!(found[&150], Finding::Missing { since: 120, child: 151 });
+    assert_eq!(found.values().filter(|finding| !matches!(finding, Finding::Proven(_))).count(), 1);
+    let meta = |header: &frame::Header| (header.kind, header.slot) == (Kind::BlockMeta, 150);
+    let found = findings(&[without(&all, meta)]);
+    assert_eq!(found[&150], Finding::MetaMissing { child: 151, holds: true });
+    let found = findings(&[without(&all, |header| {
+        meta(header) || (header.kind, header.slot, header.index) == (Kind::Entry, 150, 5)
+    })]);
+    let entry_5 = Finding::Broken(Break { index: 5, reason: Reason::EntryMissing });
+    assert_eq!(found[&150], entry_5);
+}
+
+/// The recording with another block meta of slot 150.
+fn with_meta(frames: &[Bytes], change: impl Fn(&mut SubscribeUpdateBlockMeta)) -> Vec<Bytes> {
+    let changed = |frame: &Bytes| {
+        let mut update = SubscribeUpdate::decode(frame.clone()).expect("a real frame");
+        match &mut update.update_oneof {
+            Some(UpdateOneof::BlockMeta(meta)) if meta.slot == 150 => change(meta),
+            _ => return frame.clone(),
+        }
+        Bytes::from(update.encode_to_vec())
+    };
+    frames.iter().map(changed).collect()
+}
+
+#[test]
+fn a_block_that_names_another_parent_than_its_hash_says_is_not_proven() {
+    let all = about(&frames(), 130..160);
+    let lie = with_meta(&all, |meta| meta.parent_slot = 140);
+    let wrong = Finding::Broken(Break { index: 0, reason: Reason::ParentSlot { named: 140, of: 149 } });
+    assert_eq!(findings(std::slice::from_ref(&lie))[&150], wrong);
+    let found = findings(&[lie, all]);
+    assert!(is_proven(&found, 150), "another endpoint has it right: {:?}", found[&150]);
 }

@@ -19,7 +19,7 @@ use yellowstone_grpc_proto::prelude::{
 use super::block::{Block, Fate, Version};
 use super::load::load_bytes;
 use super::poh::{self, Hash, Shape};
-use super::{FIRST_SLOT, LedgerSlot};
+use super::{FIRST_SLOT, LedgerSlot, signing};
 use crate::random::{digest, random};
 
 /// Slots kept ready: more than the usual replay window, so that endpoints replay what others played.
@@ -328,8 +328,15 @@ impl Template {
         Self { encoded, signatures, info }
     }
 
-    /// The transaction under a signature of its own; the signature no longer verifies.
+    /// The transaction under a signature of its own, which no longer verifies; if it has several, they do.
     fn renamed(&self, index: u64, name: [u64; 4]) -> (SubscribeUpdateTransactionInfo, Bytes) {
+        if signing::has_several(&self.info) {
+            let mut info = self.info.clone();
+            info.index = index;
+            signing::sign(&mut info, &name);
+            let encoded = Bytes::from(info.encode_to_vec());
+            return (info, encoded);
+        }
         let signature = [digest("signature r", &name), digest("signature s", &name)].concat();
         let mut encoded = Vec::with_capacity(self.encoded.len() + INDEX_BYTES);
         encoded.extend_from_slice(&self.encoded);

@@ -10,6 +10,7 @@ mod listed;
 mod load;
 mod poh;
 mod recording;
+mod signing;
 mod transaction;
 
 use std::path::PathBuf;

@@ -4,9 +4,13 @@
 //! the entry's transactions, if it has any (an entry without is a tick). Rule: <https://github.com/anza-xyz/agave>,
 //! `entry`.
 
+use std::collections::HashSet;
+
 use rand::Rng;
 use sha2::{Digest, Sha256};
 use yellowstone_grpc_proto::prelude::{SubscribeUpdateEntry, SubscribeUpdateTransactionInfo};
+
+use super::signing::is_signed;
 
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
@@ -115,7 +119,8 @@ fn merkle_root(transactions: &[SubscribeUpdateTransactionInfo]) -> Hash {
     level.first().copied().unwrap_or_default()
 }
 
-/// Recomputes a slot's chain. The error is the index of the first entry whose hash is not what it should be.
+/// Recomputes a slot's chain. The error is the index of the first entry whose hash is not what it should be, or that holds
+/// a signature which is not its transaction's or stands in the slot before.
 pub fn verify(
     parent: Hash,
     entries: &[SubscribeUpdateEntry],
@@ -123,11 +128,16 @@ pub fn verify(
 ) -> Result<Hash, usize> {
     let mut state = parent;
     let mut rest = transactions;
+    let mut seen = HashSet::new();
     for (position, entry) in entries.iter().enumerate() {
         let count = entry.executed_transaction_count as usize;
         let (own, others) = rest.split_at_checked(count).ok_or(position)?;
         state = step(state, entry.num_hashes, own);
         if entry.hash != state || entry.index != position as u64 {
+            return Err(position);
+        }
+        let mut own = own.iter().filter_map(|info| info.transaction.as_ref());
+        if !own.all(|own| is_signed(own) && own.signatures.iter().all(|signature| seen.insert(signature))) {
             return Err(position);
         }
         rest = others;

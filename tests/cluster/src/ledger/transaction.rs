@@ -81,6 +81,16 @@ pub fn encode(transaction: &Transaction) -> Vec<u8> {
     out
 }
 
+/// The bytes that a transaction's signatures sign.
+pub(crate) fn signed_bytes(message: &Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1232);
+    match &message.config {
+        Some(config) => write_v1(&mut out, message, config),
+        None => write_message(&mut out, message),
+    }
+    out
+}
+
 fn write_message(out: &mut Vec<u8>, message: &Message) {
     if message.versioned {
         out.push(VERSION_FLAG);

@@ -1,6 +1,8 @@
-//! What a transaction's signatures sign: its message as bytes, put together from columns again.
+//! What a transaction's signatures sign: its message as bytes, put together again from an update or from columns.
 //!
 //! Formats: legacy and version 0 (<https://solana.com/docs/core/transactions>), version 1 (SIMD-0385).
+
+use super::{Place, Transaction};
 
 /// The first byte of a message with a version: this bit, and the number.
 const VERSION_BIT: u8 = 0x80;
@@ -10,49 +12,90 @@ const MASK_LIMITS: [u32; 3] = [0b100, 0b1_000, 0b1_0000];
 
 /// An instruction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Instruction {
-    pub(super) program_id_index: u8,
-    pub(super) accounts: Vec<u8>,
-    pub(super) data: Vec<u8>,
+pub struct Instruction {
+    /// Position of the program in the account keys.
+    pub program_id_index: u8,
+    /// Positions of its accounts.
+    pub accounts: Vec<u8>,
+    /// Its data.
+    pub data: Vec<u8>,
 }
 
 /// An address table look-up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Lookup {
-    pub(super) account_key: [u8; 32],
-    pub(super) writable_indexes: Vec<u8>,
-    pub(super) readonly_indexes: Vec<u8>,
+pub struct Lookup {
+    /// The table.
+    pub account_key: [u8; 32],
+    /// Positions in it that are loaded writable.
+    pub writable_indexes: Vec<u8>,
+    /// Positions in it that are loaded read-only.
+    pub readonly_indexes: Vec<u8>,
 }
 
-/// The inline budget of a version 1 message: priority fee; compute units, account bytes, heap bytes.
+/// The inline budget of a version 1 message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Config {
-    pub(super) priority_fee: Option<u64>,
-    pub(super) limits: [Option<u32>; 3],
+pub struct Config {
+    /// Lamports.
+    pub priority_fee: Option<u64>,
+    /// Compute units, account bytes, heap bytes.
+    pub limits: [Option<u32>; 3],
 }
 
 /// The version, with what only it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Version {
+pub enum Version {
+    /// Without a version prefix.
     Legacy,
+    /// With address table look-ups.
     V0(Vec<Lookup>),
+    /// With an inline budget.
     V1(Config),
 }
 
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) version: Version,
+pub struct Message {
+    /// The version, with what only it has.
+    pub version: Version,
     /// Signers, read-only signers, other read-only keys.
-    pub(super) header: [u8; 3],
-    pub(super) account_keys: Vec<[u8; 32]>,
-    pub(super) recent_blockhash: [u8; 32],
-    pub(super) instructions: Vec<Instruction>,
+    pub header: [u8; 3],
+    /// Static account keys, those of the signers first.
+    pub account_keys: Vec<[u8; 32]>,
+    /// The recent blockhash or nonce.
+    pub recent_blockhash: [u8; 32],
+    /// Outer instructions.
+    pub instructions: Vec<Instruction>,
 }
 
 impl Message {
+    /// The message of a transaction that was read from `body`; `None` if one of its numbers does not fit the format, so
+    /// that nobody can have signed it.
+    pub fn of(transaction: &Transaction, body: &[u8]) -> Option<Self> {
+        let header = [
+            transaction.num_required_signatures,
+            transaction.num_readonly_signed_accounts,
+            transaction.num_readonly_unsigned_accounts,
+        ];
+        let [Ok(signers), Ok(readonly_signers), Ok(readonly)] = header.map(u8::try_from) else { return None };
+        let bytes = |place: Place| place.of(body).to_vec();
+        let instruction = |instruction: &super::Instruction| {
+            Some(Instruction {
+                program_id_index: u8::try_from(instruction.program_id_index).ok()?,
+                accounts: bytes(instruction.accounts),
+                data: bytes(instruction.data),
+            })
+        };
+        Some(Self {
+            version: Version::of(transaction, body),
+            header: [signers, readonly_signers, readonly],
+            account_keys: transaction.account_keys.iter().map(|key| *key.array(body)).collect(),
+            recent_blockhash: *transaction.recent_blockhash.array(body),
+            instructions: transaction.instructions.iter().map(instruction).collect::<Option<_>>()?,
+        })
+    }
+
     /// The bytes that were signed.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1_232);
         match &self.version {
             Version::Legacy => self.write_body(&mut out),
@@ -98,6 +141,30 @@ impl Message {
         for instruction in &self.instructions {
             out.extend(&instruction.accounts);
             out.extend(&instruction.data);
+        }
+    }
+}
+
+impl Version {
+    fn of(transaction: &Transaction, body: &[u8]) -> Self {
+        let lookup = |lookup: &super::Lookup| Lookup {
+            account_key: *lookup.account_key.array(body),
+            writable_indexes: lookup.writable_indexes.of(body).to_vec(),
+            readonly_indexes: lookup.readonly_indexes.of(body).to_vec(),
+        };
+        match transaction.version {
+            super::Version::Legacy => Self::Legacy,
+            super::Version::V0 => Self::V0(transaction.lookups.iter().map(lookup).collect()),
+            super::Version::V1 => Self::V1(transaction.config.map(Config::from).unwrap_or_default()),
+        }
+    }
+}
+
+impl From<super::Config> for Config {
+    fn from(config: super::Config) -> Self {
+        Self {
+            priority_fee: config.priority_fee,
+            limits: [config.compute_unit_limit, config.loaded_accounts_data_size_limit, config.heap_size],
         }
     }
 }
