@@ -19,6 +19,27 @@ use super::time_text::rfc3339;
 /// Alerts of one notice that are told one by one; the rest is counted. Receivers refuse what is much larger.
 pub(crate) const MAX_ALERTS: usize = 100;
 
+/// The fields of a notice's record, which a template may ask for.
+pub(crate) const FIELDS: [&str; 17] = [
+    "type",
+    "severity",
+    "state",
+    "rule",
+    "metric",
+    "value",
+    "threshold",
+    "message",
+    "timestamp",
+    "labels",
+    "fingerprint",
+    "group_key",
+    "group_labels",
+    "pipeline",
+    "channel",
+    "truncated_alerts",
+    "alerts",
+];
+
 /// Who tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Teller {

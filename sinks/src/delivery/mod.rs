@@ -25,6 +25,7 @@ pub(crate) mod record;
 pub(crate) mod record_message;
 pub(crate) mod retry;
 pub(crate) mod signing;
+pub(crate) mod state_folder;
 pub(crate) mod template;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -42,8 +42,8 @@ use crate::delivery::courier::{Courier, Service, expire_after};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::notices;
 use crate::delivery::options::{problem, zero};
+use crate::delivery::state_folder::StateFolder;
 use crate::delivery::waiting::{Kept, Waiting};
-use crate::delivery::waiting_file::WaitingFile;
 use compose::Composer;
 use smtp::Server;
 
@@ -232,31 +232,19 @@ impl Component for EmailOptions {
     fn build(self, _: &mut BuildContext) -> Result<Node, BuildError> {
         // Only the first of a process is taken; they are all the same.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let waiting = self.state_path.as_deref().map(open_state).transpose()?;
+        let state = self.state_path.as_deref().map(StateFolder::open).transpose()?;
         let (from, to) = self.mailboxes()?;
         let ca = self.read_ca()?;
         let server = Server::try_new(&self, &from, &to, ca.as_deref()).map_err(BuildError::Other)?;
-        Ok(Node::Sink(Box::new(EmailSink { options: self, server, waiting, from, to })))
+        Ok(Node::Sink(Box::new(EmailSink { options: self, server, state, from, to })))
     }
-}
-
-/// The notices that wait in `folder`, which is made if it is not there.
-fn open_state(folder: &Path) -> Result<(WaitingFile, Kept), BuildError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BuildError::Io { path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    let file = WaitingFile::new(folder);
-    let kept = file.load().map_err(failed(file.path()))?;
-    Ok((file, kept))
 }
 
 /// The sink, ready to run.
 struct EmailSink {
     options: EmailOptions,
     server: Server,
-    waiting: Option<(WaitingFile, Kept)>,
+    state: Option<StateFolder>,
     from: Mailbox,
     to: Vec<Mailbox>,
 }
@@ -268,7 +256,7 @@ impl Sink for EmailSink {
 }
 
 async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<(), NodeError> {
-    let EmailSink { options, server, waiting, from, to } = sink;
+    let EmailSink { options, server, state, from, to } = sink;
     let letters = options.state_path.as_deref().map(|path| DeadLetters::new(path, DEAD_LETTER_MAX_BYTES));
     let counters = Arc::new(Counters::default());
     let (receiver, stragglers, queue) = smtp::receivers(server, &counters);
@@ -285,9 +273,12 @@ async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<
     let teller = Teller { pipeline: context.watch.pipeline().to_owned(), channel: context.name.clone() };
     let composer = Composer::try_new(from, to, options.subject_prefix, options.external_url, teller);
     let composer = composer.map_err(NodeError::Fatal)?;
-    let (file, kept) = waiting.unzip();
+    let (file, kept, lock) = match state {
+        Some(state) => (Some(state.waiting_file), state.waiting, Some(state.lock)),
+        None => (None, Kept::default(), None),
+    };
     let most = Some(options.max_notices_per_minute);
-    let waiting = Waiting::new(&context.name, options.max_queued_notices, most, kept.unwrap_or_default());
+    let waiting = Waiting::new(&context.name, options.max_queued_notices, most, kept);
     let courier = Courier::new(service, Some(options.give_up_after));
     let queue = notices::start(waiting, file, Arc::new(composer), courier, &mut tasks);
     while let Some((_, batch)) = inbox.recv().await {
@@ -306,5 +297,6 @@ async fn run(sink: EmailSink, mut inbox: Inbox, context: NodeContext) -> Result<
         ended.map_err(|_| NodeError::Fatal("the courier panicked".to_owned()))?;
     }
     context.metrics.show(|show| counters.metrics(show));
+    drop(lock);
     Ok(())
 }

@@ -68,6 +68,15 @@ impl Firing {
         has_room
     }
 
+    /// Takes in what an alert that fires shows now; it is told with the next post.
+    pub(super) fn on_measured(&mut self, alert: &Alert) {
+        if let Some(known) = self.alerts.get_mut(&alert.fingerprint)
+            && known.alert.state == alert.state
+        {
+            known.alert = alert.clone();
+        }
+    }
+
     /// Has all that fires posted again.
     pub(super) fn remind(&mut self) {
         self.alerts.values_mut().for_each(|known| known.posted = 0);
@@ -159,5 +168,21 @@ mod tests {
             .filter(|number| firing.on_changed(alert(&format!("rule-{number}"), Severity::Info)))
             .count();
         assert_eq!((accepted, firing.due(usize::MAX).0.len()), (MAX_ALERTS, MAX_ALERTS));
+    }
+
+    #[test]
+    fn what_an_alert_shows_is_told_with_the_next_post_and_rings_no_bell() {
+        let mut firing = Firing::default();
+        firing.on_changed(alert("latency", Severity::Error));
+        post(&mut firing);
+        let now = Alert { value: 77.0, ..alert("latency", Severity::Error) };
+        firing.on_measured(&now);
+        firing.on_measured(&Alert { value: 5.0, ..alert("unknown", Severity::Error) });
+        assert!(post(&mut firing).is_empty());
+        firing.remind();
+        assert_eq!(firing.due(9).0.iter().map(|alert| alert.value).collect::<Vec<_>>(), [77.0]);
+        firing.on_changed(resolved("latency", Severity::Error));
+        firing.on_measured(&now);
+        assert_eq!(states(&mut firing), [AlertState::Resolved], "what is over stays so");
     }
 }

@@ -50,6 +50,11 @@ impl IntakeQueue {
         // A bell that rings already needs no other ring.
         self.bell.try_send(()).ok();
     }
+
+    /// Takes in what an alert that fires shows now.
+    pub(super) fn refresh(&self, alert: &Alert) {
+        lock(&self.firing).on_measured(alert);
+    }
 }
 
 /// Posts what a pipeline's alerts are.

@@ -59,8 +59,8 @@ use crate::delivery::cursor::{self, CursorFile};
 use crate::delivery::dead_letters::DeadLetters;
 use crate::delivery::options::{problem, zero};
 use crate::delivery::signing::Signer;
+use crate::delivery::state_folder::StateFolder;
 use crate::delivery::template::Template;
-use crate::delivery::waiting_file::WaitingFile;
 use crate::delivery::{FilterOptions, RecordKind, RetryOptions};
 use sink::{WebhookSink, WebhookState};
 
@@ -264,16 +264,9 @@ impl Component for WebhookOptions {
 }
 
 /// What is in `folder`, which is made if it is not there.
-fn open_state(folder: &std::path::Path, dead_letter_max_bytes: u64) -> Result<WebhookState, BuildError> {
-    let failed = |path: &std::path::Path| {
-        let path = path.to_owned();
-        move |source| BuildError::Io { path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    let file = CursorFile::new(folder.join(cursor::FILE_NAME));
-    let position = file.load().map_err(failed(file.path()))?;
-    let waiting_file = WaitingFile::new(folder);
-    let waiting = waiting_file.load().map_err(failed(waiting_file.path()))?;
-    let letters = DeadLetters::new(folder, dead_letter_max_bytes);
-    Ok(WebhookState { file, position, waiting_file, waiting, letters })
+fn open_state(path: &std::path::Path, dead_letter_max_bytes: u64) -> Result<WebhookState, BuildError> {
+    let folder = StateFolder::open(path)?;
+    let file = CursorFile::new(path.join(cursor::FILE_NAME));
+    let position = file.load().map_err(|source| BuildError::Io { path: file.path().to_owned(), source })?;
+    Ok(WebhookState { folder, file, position, letters: DeadLetters::new(path, dead_letter_max_bytes) })
 }

@@ -1,5 +1,6 @@
 //! The tasks of a webhook.
 
+use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -30,6 +31,7 @@ use crate::delivery::notices::{self, NoticeQueue};
 use crate::delivery::record::{Lines, RecordKind, Recorder};
 use crate::delivery::record_message::{BegunBlocks, Mark, RecordMessage};
 use crate::delivery::signing::Signer;
+use crate::delivery::state_folder::StateFolder;
 use crate::delivery::template::Template;
 use crate::delivery::waiting::{Kept, Waiting};
 use crate::delivery::waiting_file::WaitingFile;
@@ -49,8 +51,7 @@ pub(super) struct WebhookSink {
 pub(super) struct WebhookState {
     pub(super) file: CursorFile,
     pub(super) position: Option<Position>,
-    pub(super) waiting_file: WaitingFile,
-    pub(super) waiting: Kept,
+    pub(super) folder: StateFolder,
     pub(super) letters: DeadLetters,
 }
 
@@ -103,15 +104,17 @@ struct Shell {
     tasks: JoinSet<()>,
     /// What ends with this task: the display of the counters, the watch on the time.
     attendants: JoinSet<()>,
+    /// No other process writes to the state folder.
+    _lock: Option<File>,
 }
 
 impl Shell {
     fn start(sink: WebhookSink, context: NodeContext) -> Self {
         let WebhookSink { options, receiver, template, state } = sink;
-        let (mut file, mut position, mut letters, mut waiting) = (None, None, None, None);
-        if let Some(state) = state {
-            (file, position, letters) = (Some(state.file), state.position, Some(state.letters));
-            waiting = Some((state.waiting_file, state.waiting));
+        let (mut file, mut position, mut letters, mut waiting, mut lock) = (None, None, None, None, None);
+        if let Some(WebhookState { file: cursor, position: at, folder, letters: dead }) = state {
+            (file, position, letters) = (Some(cursor), at, Some(dead));
+            (waiting, lock) = (Some((folder.waiting_file, folder.waiting)), Some(folder.lock));
         }
         let service = Service::new(&context, Arc::new(receiver), &options.retry, letters);
         let (counters, expired) = (Arc::clone(&service.counters), service.expired.clone());
@@ -150,6 +153,7 @@ impl Shell {
             expired,
             tasks,
             attendants,
+            _lock: lock,
         }
     }
 
@@ -235,8 +239,8 @@ impl Shell {
                     queue.push(alert.clone());
                 }
             }
-            (_, AlertItem::Measured(_))
-            | (AlertLane::Notices(_), AlertItem::Changed(_))
+            (AlertLane::Intake(queue), AlertItem::Measured(alert)) => queue.refresh(alert),
+            (AlertLane::Notices(_), AlertItem::Changed(_) | AlertItem::Measured(_))
             | (AlertLane::Intake(_), AlertItem::Notice(_)) => {}
         }
     }

@@ -9,8 +9,8 @@
 //! The other way round, several transactions made of one with several signatures, takes messages that nobody signed; only
 //! a check of all signatures sees it (`sluice verify --signatures`).
 //!
-//! Some 45 µs of a core for each signature. Nearly all transactions have one and cost nothing; in blocks of mainnet one in
-//! some thirty has more.
+//! Nearly all transactions have one signature and cost nothing: in the three real blocks of the tests, of 602, 1,445 and 208
+//! transactions, 9 have more, with 27 signatures together.
 
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
 
