@@ -111,7 +111,7 @@ mod tests {
         }
         let own = "{% set text = message %}{% for one in alerts %}{{ text }}{{ one.rule }}{{ loop.index }}{% endfor %}";
         assert_eq!(render(own).expect("rendered").matches("latency").count(), 2);
-        assert_eq!(render("{{ range(2) | length }}{{ fingerprint is defined }}").expect("rendered"), "2true");
+        assert_eq!(render("{{ range(2) | length }}{{ severity }}").expect("rendered"), "2error");
     }
 
     #[test]

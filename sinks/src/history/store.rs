@@ -7,6 +7,7 @@
 //!
 //! Rows are merged into what is there, so the same interval may be written in several pieces.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Postgres, QueryBuilder, Sqlite};
+use sqlx::{Connection, PgConnection, Postgres, QueryBuilder, Sqlite};
 
 use super::options::HistoryOptions;
 use super::query::{
@@ -321,6 +322,10 @@ async fn open_sqlite(file: &std::path::Path) -> Result<SqlitePool, HistoryError>
 
 async fn open_postgres(url: &str) -> Result<PgPool, HistoryError> {
     let options: PgConnectOptions = url.parse()?;
+    // A pool only says that it waited in vain; one connection outside of it says why.
+    let silent = |_| sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the server did not answer"));
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&options));
+    connecting.await.map_err(silent)??.close().await?;
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT_TIMEOUT);
     Ok(pool.connect_with(options.application_name("sluice")).await?)
 }

@@ -156,3 +156,13 @@ async fn postgres_keeps_thins_out_and_forgets() {
     keeps_thins_out_and_forgets(open).await;
     pages_alerts(open().await).await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_as_such_without_the_password() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    let url = format!("postgres://sluice:hunter2@127.0.0.1:{port}/x");
+    let error = open_postgres(&url).await.expect_err("nobody listens").to_string();
+    assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
+}
