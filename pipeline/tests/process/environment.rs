@@ -201,6 +201,11 @@ fn states(endpoints: &[Value]) -> Vec<&str> {
 
 /// Waits until the cluster is `slots` slots on.
 fn until_slots(served: &Served, slots: u64) {
-    let tip = || served.cluster().tip(served.now(), sluice_cluster::cluster::Level::Processed);
-    until("the chain to go on", || tip().is_some_and(|tip| tip >= FIRST_SLOT + slots));
+    until("the chain to go on", || tip(served) >= FIRST_SLOT + slots);
+}
+
+/// The newest slot of the chain.
+fn tip(served: &Served) -> u64 {
+    let level = sluice_cluster::cluster::Level::Processed;
+    served.cluster().tip(served.now(), level).unwrap_or(FIRST_SLOT)
 }

@@ -9,8 +9,7 @@
 //! their signatures. Each entry begins with the hash that the entry before it claims, so all can be checked at once; the
 //! first one that fails is the one to blame, since all before it are proven.
 //!
-//! What the chain leaves open is looked at besides: where a transaction ends ([`super::signers`]), and what was repeated
-//! ([`super::merkle`]).
+//! What the chain leaves open is looked at besides: where a transaction ends ([`Signers`]), and what was repeated.
 
 use std::collections::HashSet;
 use std::ops::Range;
