@@ -112,7 +112,7 @@ static DEFAULTS: [Default; 16] = [
     // All operations together; what can fail without drowning in the number of updates has rules of its own.
     Default::new("error_rate", "error_rate", above(0.05), Severity::Warning)
         .of(&[("window", "1m"), ("cause", "")])
-        .saying("{value} of all operations failed in the last minute, more than {threshold}"),
+        .saying("{value%} of all operations failed in the last minute, more than {threshold%}"),
     // Not the way to the final block, which takes 32 slots however fast everything is. A short window and a long time: one
     // stall is no news, and is out of the window before it could ring.
     Default::new("latency", "latency_ms", above(1_000.0), Severity::Error)
@@ -130,10 +130,10 @@ static DEFAULTS: [Default; 16] = [
     Default::new("recovery_failing", "error_rate", above(0.5), Severity::Warning)
         .of(&[("window", "10s"), ("cause", "recovery")])
         .lasting(LONG)
-        .saying("{value} of the tries to fetch missing slots fail"),
+        .saying("{value%} of the tries to fetch missing slots fail"),
     Default::new("proof_failing", "error_rate", above(0.05), Severity::Error)
         .of(&[("window", "1m"), ("cause", "proof")])
-        .saying("the proof of history of {value} of the last minute's slots does not hold; they are fetched again"),
+        .saying("the proof of history of {value%} of the last minute's slots does not hold; they are fetched again"),
     Default::new("endpoint_down", "endpoint_up", below(1.0), Severity::Error)
         .saying("endpoint {endpoint} is not connected"),
     Default::new("no_endpoint", "endpoints_up", below(1.0), Severity::Critical)
@@ -152,25 +152,25 @@ static DEFAULTS: [Default; 16] = [
     Default::new("coverage", "slot_coverage", below(0.999), Severity::Warning)
         .of(&[("window", "5m")])
         .lasting(LONG)
-        .saying("of the last five minutes' slots {value} are whole, fewer than {threshold}"),
+        .saying("of the last five minutes' slots {value%} are whole, fewer than {threshold%}"),
     Default::new("disk_space", "disk_free_ratio", below(0.10), Severity::Warning)
         .clear(above(0.12))
         .lasting(LONG)
-        .saying("{value} of the disk under {path} is free"),
+        .saying("{value%} of the disk under {path} is free"),
     Default::new("disk_full", "disk_free_ratio", below(0.03), Severity::Critical)
         .clear(above(0.04))
-        .saying("only {value} of the disk under {path} is free; the pipeline stops when it is full"),
+        .saying("only {value%} of the disk under {path} is free; the pipeline stops when it is full"),
     Default::new("memory", "memory_budget_ratio", above(0.95), Severity::Warning)
         .clear(below(0.85))
         .lasting(LONG)
-        .saying("{value} of the memory for frames is taken; the sources wait when it is spent"),
+        .saying("{value%} of the memory for frames is taken; the sources wait when it is spent"),
     Default::new("commit_failing", "error_rate", above(0.0), Severity::Critical)
         .of(&[("window", "1m"), ("cause", "commit")])
-        .saying("files can't be made durable: {value} of all commits of the last minute failed"),
+        .saying("files can't be made durable: {value%} of all commits of the last minute failed"),
     Default::new("trend", "trend_degradation", above(0.95), Severity::Warning)
         .clear(below(0.8))
         .lasting(LONG)
-        .saying("{of} is getting worse, with a confidence of {value}"),
+        .saying("{of} is getting worse, with a confidence of {value%}"),
 ];
 
 /// Which default rule explains which others, and the labels that both have to share.

@@ -96,7 +96,8 @@ pub struct RuleOptions {
     /// Labels for its alerts beside those of the series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
-    /// A sentence for people; `{value}`, `{threshold}`, `{metric}` and the names of labels in braces are filled in.
+    /// A sentence for people; `{value}`, `{threshold}`, `{metric}` and the names of labels in braces are filled in, and
+    /// `{value%}` and `{threshold%}` in percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -239,7 +240,7 @@ impl Rule {
         let is_fitting = match cause {
             Cause::Wrong(_) => true,
             Cause::Held(_) => false,
-            Cause::Absent => !self.message.contains("{value}"),
+            Cause::Absent => !self.message.contains("{value"),
         };
         if is_fitting && !self.message.is_empty() {
             return self.fill_in(labels, cause.value()).into();
@@ -268,8 +269,10 @@ impl Rule {
         let threshold = self.fire_when.number();
         if let Some(value) = value {
             text = text.replace("{value}", &apart(value, threshold));
+            text = text.replace("{value%}", &percent(value, threshold));
         }
-        text.replace("{threshold}", &threshold.to_string()).replace("{metric}", &self.metric)
+        text = text.replace("{threshold}", &threshold.to_string());
+        text.replace("{threshold%}", &percent(threshold, threshold)).replace("{metric}", &self.metric)
     }
 
     /// Why an alert is over, for people: the value that is right again, if there is one.
@@ -294,6 +297,13 @@ fn apart(value: f64, number: f64) -> String {
     let text = texts.into_iter().find(is_told).unwrap_or_else(|| value.to_string());
     let trimmed = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     trimmed.to_owned()
+}
+
+/// A ratio in percent, apart from `number` as [`apart`] has it.
+fn percent(ratio: f64, number: f64) -> String {
+    // What the multiplication adds in the last digits is nobody's number.
+    let in_percent = |ratio: f64| (ratio * 1e14).round() / 1e12;
+    format!("{} %", apart(in_percent(ratio), in_percent(number)))
 }
 
 /// Tells an alert apart from all others, in every run: 16 hexadecimal digits of a SHA-256 of the rule and the labels.
@@ -366,6 +376,15 @@ mod tests {
         let rule = Rule::new("r", options(text)).expect("a rule");
         let wrong = |value| Cause::Wrong(value);
         assert_eq!(&*rule.describe(&labels(&[("endpoint", "ams")]), wrong(0.2)), "ams: 0.2 > 0.05");
+        let text = "metric = 'm'\nthreshold = '< 0.999'\nmessage = '{value%}, fewer than {threshold%}'";
+        let ratio = Rule::new("r", options(text)).expect("a rule");
+        for (value, said) in [
+            (0.5, "50 %, fewer than 99.9 %"),
+            (0.07, "7 %, fewer than 99.9 %"),
+            (0.998_999_9, "99.89999 %, fewer than 99.9 %"),
+        ] {
+            assert_eq!(&*ratio.describe(&Labels::new(), wrong(value)), said);
+        }
         let plain = Rule::new("r", options("metric = 'm'\nthreshold = 5")).expect("a rule");
         let described = plain.describe(&labels(&[("a", "b")]), wrong(12_345.678));
         assert_eq!(&*described, "m{a=\"b\"} is 12346, which is > 5");
